@@ -1,0 +1,709 @@
+//! A copy activity as data: what to copy, from where, to where, and how. Words and names are Data Factory's where it has
+//! them. Secrets never stand in it, only references to them.
+
+use crate::{
+    failure::{Code, Failure},
+    id::RuntimeName,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Largest activity that is read, in bytes.
+pub const ACTIVITY_BYTES_MAX: usize = 1 << 20;
+/// Bytes in the megabyte that `chunkSizeMB` counts.
+const MEGABYTE: f64 = 1_000_000.0;
+/// Azure Data Explorer takes files of at most 6 GB, uncompressed.
+const CHUNK_MB_MAX: f64 = 6_000.0;
+
+/// A copy activity: one source of files into one table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Activity {
+    /// Name of the activity, for people.
+    pub name: String,
+    /// What to read.
+    pub source: Source,
+    /// Where the rows go.
+    pub sink: Sink,
+    /// Where chunks wait for the table.
+    pub staging: Staging,
+    /// How to copy.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// Kinds of source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SourceType {
+    /// Files in a folder that the nodes can reach.
+    FileSystem,
+}
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// Kind of source.
+    #[serde(rename = "type")]
+    pub kind: SourceType,
+    /// Integration runtime whose nodes can reach the source.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub connect_via: RuntimeName,
+    /// Absolute folder, below a root that the nodes allow.
+    pub folder_path: String,
+    /// One file of that folder, by its relative path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// Pattern of relative paths: `*`, `?`, `[..]`, `{a,b}`, and `**` for any number of folders. Without a `/` it is
+    /// matched against file names at any depth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wildcard_file_name: Option<String>,
+    /// Text file with one relative path a line; only these files are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_list_path: Option<String>,
+    /// Patterns of files to leave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Read folders below the folder, too.
+    #[serde(default = "yes")]
+    pub recursive: bool,
+    /// Only files modified at this time or later (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub modified_datetime_start: Option<jiff::Timestamp>,
+    /// Only files modified before this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub modified_datetime_end: Option<jiff::Timestamp>,
+    /// How the files are written.
+    pub format: Format,
+}
+
+/// Formats of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FormatType {
+    /// Delimited text, as RFC 4180 has it: fields may be quoted and hold line ends.
+    DelimitedText,
+    /// JSON lines: one object a line.
+    Json,
+}
+
+/// How the files are written. Plain and gzip files are told apart by their content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Format {
+    /// The format.
+    #[serde(rename = "type")]
+    pub kind: FormatType,
+    /// Delimited text: what separates fields, one byte. Default `,`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column_delimiter: Option<String>,
+    /// Delimited text: what encloses fields, one byte. Default `"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote_char: Option<String>,
+    /// Delimited text: the first record of each file names the columns. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_row_as_header: Option<bool>,
+    /// Delimited text: a record with another number of fields than the first one fails the file. Default true; when
+    /// false, missing fields become null and fields too many are dropped by the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict_column_count: Option<bool>,
+}
+
+impl Format {
+    /// Byte between fields.
+    pub fn delimiter(&self) -> u8 {
+        single_byte(self.column_delimiter.as_deref()).unwrap_or(b',')
+    }
+
+    /// Byte around fields.
+    pub fn quote(&self) -> u8 {
+        single_byte(self.quote_char.as_deref()).unwrap_or(b'"')
+    }
+
+    /// Each file begins with a record of column names.
+    pub fn has_header(&self) -> bool {
+        self.kind == FormatType::DelimitedText && self.first_row_as_header.unwrap_or(false)
+    }
+
+    /// Every record must have as many fields as the first.
+    pub fn is_strict(&self) -> bool {
+        self.strict_column_count.unwrap_or(true)
+    }
+}
+
+fn single_byte(text: Option<&str>) -> Option<u8> {
+    match text?.as_bytes() {
+        [byte] => Some(*byte),
+        // As people write a tab in YAML without quotes.
+        b"\\t" => Some(b'\t'),
+        _ => None,
+    }
+}
+
+/// Kinds of sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SinkType {
+    /// Azure Data Explorer.
+    AzureDataExplorer,
+    /// The old name of Azure Data Explorer, refused with a hint.
+    #[schemars(skip)]
+    Kusto,
+}
+
+/// Where the rows go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sink {
+    /// Kind of sink.
+    #[serde(rename = "type")]
+    pub kind: SinkType,
+    /// Address of the cluster, such as `https://adx.westeurope.kusto.windows.net`.
+    pub endpoint: String,
+    /// Database.
+    pub database: String,
+    /// Table.
+    pub table: String,
+    /// Create the table, or add missing columns, from the source's columns and a sample of its values.
+    #[serde(default)]
+    pub create_table: bool,
+    /// Which column goes where.
+    #[serde(default)]
+    pub mapping: Mapping,
+    /// How rows become visible.
+    #[serde(default)]
+    pub publish: Publish,
+    /// How the cluster is told to ingest.
+    #[serde(default)]
+    pub ingestion: Ingestion,
+    /// How to sign in to the cluster.
+    #[serde(default)]
+    pub auth: Auth,
+}
+
+/// How rows become visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Publish {
+    /// Command by command, each exactly once.
+    #[default]
+    Append,
+    /// All rows at once or none.
+    Atomic,
+    /// As atomic, in place of what the table held.
+    Replace,
+}
+
+/// How the cluster is told to ingest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Ingestion {
+    /// By commands to the engine, followed to their end.
+    #[default]
+    Direct,
+    /// Through the data management service.
+    Queued,
+}
+
+/// How to sign in to the cluster.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Auth {
+    /// Kind of sign-in.
+    #[serde(rename = "type", default)]
+    pub kind: AuthType,
+    /// The token, with `type: bearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretRef>,
+}
+
+/// Kinds of sign-in to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthType {
+    /// None; only for addresses of this machine.
+    #[default]
+    None,
+    /// A given bearer token.
+    Bearer,
+}
+
+/// Names a secret: `{secret: env:NAME}` or `{secret: file:/path}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// `env:NAME` or `file:PATH`.
+    pub secret: String,
+}
+
+/// Text that must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text from being shown.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl SecretRef {
+    /// Reads the secret. Fails with [`Code::SecretMissing`], naming the reference and never the secret.
+    pub fn resolve(&self) -> Result<Secret, Failure> {
+        let missing = |why: String| Failure::settings(Code::SecretMissing, format!("secret {}: {why}", self.secret));
+        let text = match self.secret.split_once(':') {
+            Some(("env", name)) => {
+                std::env::var(name).map_err(|_| missing(format!("environment variable {name} is not set for this program")))?
+            }
+            Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| missing(e.to_string()))?,
+            _ => return Err(missing("must begin with env: or file:".to_owned())),
+        };
+        let text = text.trim();
+        if text.is_empty() { Err(missing("is empty".to_owned())) } else { Ok(Secret(text.to_owned())) }
+    }
+}
+
+/// Which source column goes to which table column: one of `by`, `columns`, `reference`. Default: by name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mapping {
+    /// Columns of the same name; by order where the source has no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<MappingBy>,
+    /// One entry a table column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<ColumnMapping>>,
+    /// Name of an ingestion mapping that the table has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// Ways to map without naming columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MappingBy {
+    /// Columns of the same name, letter case included.
+    Name,
+}
+
+/// One column's mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ColumnMapping {
+    /// What to read.
+    pub source: ColumnSource,
+    /// Where it goes.
+    pub sink: ColumnSink,
+}
+
+/// A column of the source: by `name`, by `ordinal` (from 1), or by JSON `path`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ColumnSource {
+    /// Name in the header row, or a property of the JSON record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Position, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u32>,
+    /// JSON path, such as `$.a.b`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// A column of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ColumnSink {
+    /// Name.
+    pub name: String,
+    /// Type, where the table is created; default: as the sample shows, or `string`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// Kinds of staging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StagingType {
+    /// A container of Azure Blob Storage.
+    AzureBlob,
+    /// A folder that nodes and cluster both reach: for local-adx and the emulator.
+    FileSystem,
+}
+
+/// Where chunks wait for the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Staging {
+    /// Kind of staging.
+    #[serde(rename = "type")]
+    pub kind: StagingType,
+    /// Azure Blob: address of the container, without a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Azure Blob: key of the storage account; ferry signs short-lived access with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_key: Option<SecretRef>,
+    /// Azure Blob: a shared access signature for the container with rights `rcwdl`, instead of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sas: Option<SecretRef>,
+    /// File system: the folder, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder_path: Option<String>,
+    /// What the storage service verifies of each block.
+    #[serde(default)]
+    pub integrity: Integrity,
+}
+
+/// What the storage service verifies of each block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Integrity {
+    /// An MD5.
+    #[default]
+    Md5,
+    /// Nothing.
+    None,
+}
+
+/// How to copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Largest chunk, in megabytes (1,000,000 bytes) of records before compression.
+    #[serde(rename = "chunkSizeMB")]
+    pub chunk_size_mb: f64,
+    /// Most files that are copied at once, over all nodes; default: as many as there are slots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel_copies: Option<u32>,
+    /// Leave out rows that do not fit instead of failing the file.
+    pub enable_skip_incompatible_row: bool,
+    /// Tries at a file that may be the file's own fault, before the run fails.
+    pub attempts_max: u32,
+    /// gzip level of staged chunks, 1 (fast) to 9 (small).
+    pub compression_level: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            chunk_size_mb: 900.0,
+            parallel_copies: None,
+            enable_skip_incompatible_row: false,
+            attempts_max: 4,
+            compression_level: 1,
+        }
+    }
+}
+
+impl Settings {
+    /// Largest chunk in bytes before compression.
+    pub fn chunk_bytes_max(&self) -> u64 {
+        (self.chunk_size_mb * MEGABYTE) as u64
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Activity {
+    /// Reads an activity from YAML or JSON and checks it. `origin` names the text in messages, such as its file.
+    ///
+    /// Fails with [`Code::SettingsInvalid`], naming key, line and the nearest known key.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
+        if text.len() > ACTIVITY_BYTES_MAX {
+            return Err(Failure::settings(
+                Code::SettingsInvalid,
+                format!("{origin}: {} bytes are more than the {ACTIVITY_BYTES_MAX} that an activity may have", text.len()),
+            ));
+        }
+        let options = serde_saphyr::options! {
+            strict_booleans: true,
+            reject_unsupported_tags: true,
+            with_snippet: false,
+        };
+        let activity: Self = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| Failure::settings(Code::SettingsInvalid, parse_message(&e, origin)))?;
+        activity.check().map_err(|why| Failure::settings(Code::SettingsInvalid, format!("{origin}: {why}")))?;
+        Ok(activity)
+    }
+
+    /// The JSON Schema of an activity, for editors.
+    pub fn json_schema() -> schemars::Schema {
+        schemars::schema_for!(Self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.source.check()?;
+        self.sink.check(&self.source)?;
+        self.staging.check()?;
+        let settings = &self.settings;
+        if !(settings.chunk_size_mb > 0.0 && settings.chunk_size_mb <= CHUNK_MB_MAX && settings.chunk_bytes_max() > 0) {
+            return Err(format!("settings.chunkSizeMB must be more than 0 and at most {CHUNK_MB_MAX}"));
+        }
+        if settings.parallel_copies == Some(0) {
+            return Err("settings.parallelCopies must be at least 1".to_owned());
+        }
+        if settings.attempts_max == 0 {
+            return Err("settings.attemptsMax must be at least 1".to_owned());
+        }
+        if !(1..=9).contains(&settings.compression_level) {
+            return Err("settings.compressionLevel must be 1 to 9".to_owned());
+        }
+        if settings.enable_skip_incompatible_row {
+            return Err("settings.enableSkipIncompatibleRow: true is not supported yet; a bad row fails its file".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    fn check(&self) -> Result<(), String> {
+        if !self.folder_path.starts_with('/') {
+            return Err(format!("source.folderPath {:?} must be absolute", self.folder_path));
+        }
+        let chosen = [self.file_name.is_some(), self.wildcard_file_name.is_some(), self.file_list_path.is_some()];
+        if chosen.iter().filter(|c| **c).count() > 1 {
+            return Err("source: only one of fileName, wildcardFileName, fileListPath may be given".to_owned());
+        }
+        if let (Some(start), Some(end)) = (self.modified_datetime_start, self.modified_datetime_end)
+            && start >= end
+        {
+            return Err("source.modifiedDatetimeStart must be before modifiedDatetimeEnd".to_owned());
+        }
+        self.format.check()
+    }
+}
+
+impl Format {
+    fn check(&self) -> Result<(), String> {
+        let text_only = [
+            ("columnDelimiter", self.column_delimiter.is_some()),
+            ("quoteChar", self.quote_char.is_some()),
+            ("firstRowAsHeader", self.first_row_as_header.is_some()),
+            ("strictColumnCount", self.strict_column_count.is_some()),
+        ];
+        if self.kind == FormatType::Json
+            && let Some((key, _)) = text_only.iter().find(|(_, given)| *given)
+        {
+            return Err(format!("source.format.{key} is for DelimitedText, not for Json"));
+        }
+        for (key, text) in [("columnDelimiter", &self.column_delimiter), ("quoteChar", &self.quote_char)] {
+            let Some(text) = text else { continue };
+            match single_byte(Some(text)) {
+                Some(b'\n' | b'\r') => return Err(format!("source.format.{key} may not be a line end")),
+                Some(byte) if byte.is_ascii() => {}
+                _ => return Err(format!("source.format.{key} {text:?} must be one ASCII character")),
+            }
+        }
+        if self.delimiter() == self.quote() {
+            return Err("source.format: columnDelimiter and quoteChar must differ".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn check(&self, source: &Source) -> Result<(), String> {
+        if self.kind == SinkType::Kusto {
+            return Err("sink.type: Kusto is the old name; write AzureDataExplorer".to_owned());
+        }
+        for (key, text) in [("endpoint", &self.endpoint), ("database", &self.database), ("table", &self.table)] {
+            if text.trim().is_empty() {
+                return Err(format!("sink.{key} is empty"));
+            }
+        }
+        if self.publish != Publish::Append {
+            return Err("sink.publish: only append is supported yet".to_owned());
+        }
+        if self.ingestion != Ingestion::Direct {
+            return Err("sink.ingestion: only direct is supported yet".to_owned());
+        }
+        match (self.auth.kind, &self.auth.token) {
+            (AuthType::Bearer, None) => return Err("sink.auth: type bearer needs a token".to_owned()),
+            (AuthType::None, Some(_)) => return Err("sink.auth: a token needs type: bearer".to_owned()),
+            _ => {}
+        }
+        self.mapping.check(source)
+    }
+}
+
+impl Mapping {
+    fn check(&self, source: &Source) -> Result<(), String> {
+        let given = [self.by.is_some(), self.columns.is_some(), self.reference.is_some()];
+        if given.iter().filter(|g| **g).count() > 1 {
+            return Err("sink.mapping: only one of by, columns, reference may be given".to_owned());
+        }
+        let Some(columns) = &self.columns else { return Ok(()) };
+        if columns.is_empty() {
+            return Err("sink.mapping.columns is empty".to_owned());
+        }
+        let mut seen = std::collections::HashSet::new();
+        for (index, column) in columns.iter().enumerate() {
+            let at = format!("sink.mapping.columns[{index}]");
+            if !seen.insert(&column.sink.name) {
+                return Err(format!("{at}: table column {:?} is mapped twice", column.sink.name));
+            }
+            if let Some(kind) = &column.sink.kind
+                && !SCALAR_TYPES.contains(&kind.as_str())
+            {
+                return Err(format!("{at}.sink.type {kind:?} is not one of {}", SCALAR_TYPES.join(", ")));
+            }
+            match (&column.source.name, column.source.ordinal, &column.source.path) {
+                (Some(_), None, None) if source.format.kind == FormatType::Json || source.format.has_header() => {}
+                (Some(name), None, None) => {
+                    return Err(format!("{at}: source column {name:?} has no name in files without a header row; use ordinal"));
+                }
+                (None, Some(1..), None) if source.format.kind == FormatType::DelimitedText => {}
+                (None, Some(0), None) => return Err(format!("{at}.source.ordinal counts from 1")),
+                (None, None, Some(path)) if source.format.kind == FormatType::Json && path.starts_with('$') => {}
+                (None, Some(_), None) => return Err(format!("{at}.source.ordinal is for DelimitedText")),
+                (None, None, Some(_)) => return Err(format!("{at}.source.path is for Json and begins with $")),
+                _ => return Err(format!("{at}.source needs exactly one of name, ordinal, path")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Scalar types of Azure Data Explorer.
+pub const SCALAR_TYPES: &[&str] =
+    &["bool", "datetime", "decimal", "dynamic", "guid", "int", "long", "real", "string", "timespan"];
+
+impl Staging {
+    fn check(&self) -> Result<(), String> {
+        match self.kind {
+            StagingType::AzureBlob => {
+                let Some(container) = &self.container else { return Err("staging.container is missing".to_owned()) };
+                if container.contains('?') {
+                    return Err("staging.container must not hold a signature; put it into staging.sas".to_owned());
+                }
+                if !container.starts_with("https://") && !container.starts_with("http://") {
+                    return Err("staging.container must be an https address".to_owned());
+                }
+                if self.account_key.is_some() == self.sas.is_some() {
+                    return Err("staging needs accountKey or sas, one of them".to_owned());
+                }
+                if self.folder_path.is_some() {
+                    return Err("staging.folderPath is for type FileSystem".to_owned());
+                }
+            }
+            StagingType::FileSystem => {
+                if !self.folder_path.as_deref().is_some_and(|p| p.starts_with('/')) {
+                    return Err("staging.folderPath must be given, and absolute".to_owned());
+                }
+                if self.container.is_some() || self.account_key.is_some() || self.sas.is_some() {
+                    return Err("staging.container, accountKey and sas are for type AzureBlob".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What went wrong in reading, as `origin: line L, column C: ...`, with the nearest known key.
+fn parse_message(error: &serde_saphyr::Error, origin: &str) -> String {
+    use serde_saphyr::{Error as E, MessageFormatter as _};
+    let place = match error.location() {
+        Some(at) => format!("{origin}: line {}, column {}: ", at.line(), at.column()),
+        None => format!("{origin}: "),
+    };
+    let text = match error.without_snippet() {
+        E::SerdeUnknownField { field, expected, .. } => {
+            format!("unknown key {field:?}{}; known here: {}", nearest(field, expected), expected.join(", "))
+        }
+        E::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("unknown value {variant:?}{}; known here: {}", nearest(variant, expected), expected.join(", "))
+        }
+        other => serde_saphyr::UserMessageFormatter.format_message(other).escape_debug().to_string(),
+    };
+    place + &text
+}
+
+/// A hint at the known name nearest to an unknown one, if one is near.
+fn nearest(unknown: &str, known: &[&'static str]) -> String {
+    let unknown = unknown.to_lowercase();
+    known
+        .iter()
+        .map(|name| (strsim::jaro_winkler(&unknown, &name.to_lowercase()), name))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| format!(", did you mean {name}?"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+name: taxi
+source:
+  type: FileSystem
+  folderPath: /exports
+  wildcardFileName: '**/*.csv'
+  format: {type: DelimitedText, firstRowAsHeader: true}
+sink:
+  type: AzureDataExplorer
+  endpoint: http://127.0.0.1:7490
+  database: Rides
+  table: Taxi
+  createTable: true
+  mapping: {by: name}
+staging: {type: FileSystem, folderPath: /tmp/staging}
+settings: {chunkSizeMB: 0.5}
+";
+
+    #[test]
+    fn an_activity_reads_back_as_it_was_written() {
+        let activity = Activity::parse(GOOD, "a.yaml").unwrap();
+        assert_eq!(activity.settings.chunk_bytes_max(), 500_000);
+        assert_eq!(activity.source.connect_via, RuntimeName::default());
+        let json = serde_json::to_string(&activity).unwrap();
+        assert_eq!(Activity::parse(&json, "json").unwrap(), activity);
+    }
+
+    #[test]
+    fn a_bad_activity_is_told_with_line_and_nearest_key() {
+        for (case, from, to, words) in [
+            ("unknown key", "folderPath: /exports", "folderpath: /exports", &["line 5", "folderpath", "did you mean folderPath?"][..]),
+            ("wrong type", "createTable: true", "createTable: perhaps", &["line 13"]),
+            ("unknown enum", "type: DelimitedText", "type: DelimitdText", &["line 7", "did you mean DelimitedText?"]),
+            ("missing key", "  folderPath: /exports\n", "", &["folderPath"]),
+            ("the old name", "AzureDataExplorer", "Kusto", &["AzureDataExplorer"]),
+            ("a relative folder", "/exports", "exports", &["source.folderPath", "absolute"]),
+            ("two-byte delimiter", "firstRowAsHeader: true", "columnDelimiter: ';;'", &["columnDelimiter"]),
+            ("no chunk size", "0.5", "0", &["chunkSizeMB"]),
+            ("not built yet", "createTable: true", "publish: atomic", &["sink.publish"]),
+        ] {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD, "{case}");
+            let failure = Activity::parse(&text, "a.yaml").unwrap_err();
+            assert_eq!(failure.code, Code::SettingsInvalid);
+            for word in words {
+                assert!(failure.message.contains(word), "{case}: {}", failure.message);
+            }
+            assert!(failure.message.starts_with("a.yaml: "), "{case}: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_is_named() {
+        let failure = SecretRef { secret: "env:FERRY_NO_SUCH_VARIABLE".to_owned() }.resolve().unwrap_err();
+        assert_eq!(failure.code, Code::SecretMissing);
+        assert!(failure.message.contains("FERRY_NO_SUCH_VARIABLE"));
+    }
+}

@@ -1,0 +1,50 @@
+//! The nodes' link: protocol versions, limits, and the one place where its channels are set up.
+
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint, Server, server::Router};
+
+pub use crate::wire::generated::node_service_server::{NodeService, NodeServiceServer};
+pub use crate::wire::generated::node_service_client::NodeServiceClient;
+
+/// Oldest protocol version that this program speaks.
+pub const VERSION_MIN: u32 = 1;
+/// Newest protocol version that this program speaks.
+pub const VERSION_MAX: u32 = 1;
+/// Longest that a Sync is held open.
+pub const SYNC_HOLD_MAX: Duration = Duration::from_secs(10);
+/// Largest message.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Files on one page of a listing: keeps a page of long paths well below [`MESSAGE_BYTES_MAX`].
+pub const PAGE_FILES_MAX: u32 = 1_000;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A call that takes longer is given up and repeated; a held Sync must fit in.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A node's client to the coordinator at `address`, such as `http://127.0.0.1:7400`. Connects when first used.
+pub fn client(address: &str) -> Result<NodeServiceClient<Channel>, tonic::transport::Error> {
+    let channel = Endpoint::from_shared(address.to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_lazy();
+    Ok(NodeServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// A server that answers nodes through `service`.
+pub fn server<S: NodeService>(service: S) -> Router {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(
+            NodeServiceServer::new(service)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+}

@@ -1,0 +1,166 @@
+//! Staging in a container of Azure Blob Storage, by a signed URL.
+//!
+//! The client's own error texts may hold the signed URL; they are turned into safe words here and go no further.
+
+use super::{BlobEntry, BlobWriter, StagingStorage, StorageError};
+use async_trait::async_trait;
+use azure_core::{
+    error::ErrorKind,
+    http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport, Url},
+};
+use azure_storage_blob::{
+    BlobContainerClient, BlobContainerClientOptions, BlockBlobClient,
+    models::{BlobContainerClientListBlobsOptions, BlockBlobClientStageBlockOptions, BlockLookupList},
+};
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use md5::{Digest as _, Md5};
+use std::{sync::Arc, time::Duration};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a request may go without a byte from the service: slow lines need long for one block.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Repeats of one request before the attempt sees the failure and the unit backs off.
+const RETRIES_MAX: u32 = 4;
+const RETRY_SECONDS_MAX: i64 = 30;
+/// Entries on one page of a listing.
+const LIST_PAGE: i32 = 1_000;
+
+/// A container, reached by a signed URL.
+pub struct AzureBlobStorage {
+    container: BlobContainerClient,
+    /// Address without the signature, for messages.
+    place: String,
+    md5: bool,
+}
+
+impl AzureBlobStorage {
+    /// Storage in the container at `sas_url`. With `md5`, the service verifies an MD5 of each block.
+    pub fn new(sas_url: &str, md5: bool) -> Result<Self, StorageError> {
+        let place = crate::failure::redact(sas_url).trim_end_matches("?...").to_owned();
+        let invalid = |why: &str| StorageError::Failed { place: place.clone(), why: why.to_owned() };
+        let mut url = Url::parse(sas_url).map_err(|_| invalid("not a valid container address"))?;
+        url.path_segments_mut().map_err(|()| invalid("not a valid container address"))?.pop_if_empty();
+        url.set_fragment(None);
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(IDLE_TIMEOUT)
+            .no_gzip()
+            .build()
+            .map_err(|e| invalid(&crate::failure::with_causes(&e.without_url())))?;
+        let retry = RetryOptions::exponential(ExponentialRetryOptions {
+            max_retries: RETRIES_MAX,
+            max_total_elapsed: azure_core::time::Duration::seconds(RETRY_SECONDS_MAX),
+            ..Default::default()
+        });
+        let options = BlobContainerClientOptions {
+            client_options: ClientOptions {
+                transport: Some(Transport::new(Arc::new(http))),
+                retry,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let container = BlobContainerClient::new(url, None, Some(options))
+            .map_err(|_| StorageError::Failed { place: place.clone(), why: "not a valid container address".to_owned() })?;
+        Ok(Self { container, place, md5 })
+    }
+}
+
+/// Judges a client's error, in words that hold no URL.
+fn judged(place: &str, error: &azure_core::Error) -> StorageError {
+    let place = place.to_owned();
+    match error.kind() {
+        ErrorKind::HttpResponse { status, error_code, .. } => {
+            let status = u16::from(*status);
+            let code = error_code
+                .as_deref()
+                .filter(|c| c.len() <= 64 && c.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .unwrap_or("without a code");
+            let why = format!("HTTP {status} {code}");
+            match (status, code) {
+                (404, "ContainerNotFound") => StorageError::Missing { place },
+                (401 | 403, _) => StorageError::Forbidden { place, why },
+                (400, "Md5Mismatch" | "InvalidMd5" | "InvalidOperation") => StorageError::Checksum { place, why },
+                _ => StorageError::Failed { place, why },
+            }
+        }
+        ErrorKind::Connection => StorageError::Unreachable { place, why: "no connection".to_owned() },
+        ErrorKind::Io => StorageError::Unreachable { place, why: "connection broken or timed out".to_owned() },
+        other => StorageError::Failed { place, why: other.to_string() },
+    }
+}
+
+/// Identifier of a block; all of one blob have the same length.
+fn block_id(index: u32) -> Vec<u8> {
+    format!("{index:08}").into_bytes()
+}
+
+#[async_trait]
+impl StagingStorage for AzureBlobStorage {
+    async fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>, StorageError> {
+        let blob = self.container.blob_client(name).block_blob_client();
+        Ok(Box::new(Writer { blob, place: self.place.clone(), md5: self.md5 }))
+    }
+
+    async fn list(&self, prefix: &str, max: usize) -> Result<Vec<BlobEntry>, StorageError> {
+        let options = BlobContainerClientListBlobsOptions {
+            prefix: Some(prefix.to_owned()),
+            maxresults: Some(LIST_PAGE),
+            ..Default::default()
+        };
+        let failed = |e: azure_core::Error| judged(&self.place, &e);
+        let mut items = self.container.list_blobs(Some(options)).map_err(failed)?;
+        let mut found = Vec::new();
+        while found.len() < max
+            && let Some(item) = items.try_next().await.map_err(failed)?
+        {
+            let bytes = item.properties.as_ref().and_then(|p| p.content_length).unwrap_or(0);
+            if let Some(name) = item.name {
+                found.push(BlobEntry { name, bytes });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StorageError> {
+        match self.container.blob_client(name).delete(None).await {
+            Ok(_) => Ok(()),
+            Err(e) if e.http_status().is_some_and(|s| u16::from(s) == 404) => Ok(()),
+            Err(e) => Err(judged(&self.place, &e)),
+        }
+    }
+
+    async fn sweep_remains(&self, _prefix: &str) -> Result<(), StorageError> {
+        // The service drops uncommitted blocks by itself after a week.
+        Ok(())
+    }
+}
+
+struct Writer {
+    blob: BlockBlobClient,
+    place: String,
+    md5: bool,
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    async fn stage_block(&self, index: u32, _offset_bytes: u64, bytes: Bytes) -> Result<(), StorageError> {
+        let options = BlockBlobClientStageBlockOptions {
+            transactional_content_md5: self.md5.then(|| Md5::digest(&bytes).to_vec()),
+            ..Default::default()
+        };
+        self.blob
+            .stage_block(&block_id(index), bytes.len() as u64, bytes.into(), Some(options))
+            .await
+            .map(drop)
+            .map_err(|e| judged(&self.place, &e))
+    }
+
+    async fn commit(&self, blocks: u32) -> Result<(), StorageError> {
+        let list = BlockLookupList { latest: Some((0..blocks).map(block_id).collect()), ..Default::default() };
+        let list = list.try_into().map_err(|e| judged(&self.place, &e))?;
+        self.blob.commit_block_list(list, None).await.map(drop).map_err(|e| judged(&self.place, &e))
+    }
+}

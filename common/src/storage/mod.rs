@@ -1,0 +1,127 @@
+//! Staging storage: write a blob in blocks, commit it, list, delete. Both programs use it: the node writes, the
+//! coordinator lists and sweeps. Every adapter passes [`conformance`].
+
+mod blob;
+pub mod conformance;
+mod filesystem;
+mod memory;
+
+pub use blob::AzureBlobStorage;
+pub use filesystem::FileSystemStorage;
+pub use memory::MemoryStorage;
+
+use crate::{
+    failure::{Code, Failure, Fault, Retry},
+    unit::StagingTarget,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A blob as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobEntry {
+    /// Name below the container.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// What went wrong in staging storage. Messages hold no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// No answer.
+    #[error("staging storage {place} cannot be reached: {why}")]
+    Unreachable {
+        /// Container or folder.
+        place: String,
+        /// What the client saw.
+        why: String,
+    },
+    /// Signature or rights refused.
+    #[error("staging storage {place} refuses access: {why}; check the key or signature, its rights and its end")]
+    Forbidden {
+        /// Container or folder.
+        place: String,
+        /// What the service said.
+        why: String,
+    },
+    /// Container or folder not there.
+    #[error("staging container or folder {place} does not exist; create it first")]
+    Missing {
+        /// Container or folder.
+        place: String,
+    },
+    /// No room.
+    #[error("staging folder {place} has no room left: {why}")]
+    Full {
+        /// The folder.
+        place: String,
+        /// What the system said.
+        why: String,
+    },
+    /// Other bytes arrived than were sent.
+    #[error("staging storage {place} received other bytes than were sent: {why}")]
+    Checksum {
+        /// Container or folder.
+        place: String,
+        /// What the service said.
+        why: String,
+    },
+    /// Anything else that may pass.
+    #[error("staging storage {place} failed: {why}")]
+    Failed {
+        /// Container or folder.
+        place: String,
+        /// What happened.
+        why: String,
+    },
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let message = error.to_string();
+        let (code, fault, retry) = match error {
+            StorageError::Unreachable { .. } => (Code::StagingUnreachable, Fault::Sink, Retry::Backoff),
+            StorageError::Forbidden { .. } => (Code::StagingForbidden, Fault::Settings, Retry::Backoff),
+            StorageError::Missing { .. } => (Code::StagingMissing, Fault::Settings, Retry::Never),
+            StorageError::Full { .. } => (Code::StagingFull, Fault::Sink, Retry::Backoff),
+            StorageError::Checksum { .. } => (Code::StagingChecksum, Fault::Runtime, Retry::Backoff),
+            StorageError::Failed { .. } => (Code::StagingFailed, Fault::Sink, Retry::Backoff),
+        };
+        Self::new(code, fault, retry, message)
+    }
+}
+
+/// Where staged blobs live.
+#[async_trait]
+pub trait StagingStorage: Send + Sync {
+    /// Begins a blob. Nothing of it is seen before [`BlobWriter::commit`].
+    async fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>, StorageError>;
+
+    /// Blobs whose names begin with `prefix`, at most `max` of them.
+    async fn list(&self, prefix: &str, max: usize) -> Result<Vec<BlobEntry>, StorageError>;
+
+    /// Deletes a blob. One that is not there counts as deleted.
+    async fn delete(&self, name: &str) -> Result<(), StorageError>;
+
+    /// Cleans up what uncommitted writes below `prefix` have left, and empty folders.
+    async fn sweep_remains(&self, prefix: &str) -> Result<(), StorageError>;
+}
+
+/// One blob being written. Blocks may be staged in any order and at the same time.
+#[async_trait]
+pub trait BlobWriter: Send + Sync {
+    /// Stages block number `index`, which begins at `offset_bytes` of the blob.
+    async fn stage_block(&self, index: u32, offset_bytes: u64, bytes: Bytes) -> Result<(), StorageError>;
+
+    /// Makes blocks `0..blocks` the blob, at once. A blob of that name is replaced.
+    async fn commit(&self, blocks: u32) -> Result<(), StorageError>;
+}
+
+/// The storage that a grant names.
+pub fn open(target: &StagingTarget) -> Result<Box<dyn StagingStorage>, StorageError> {
+    Ok(match target {
+        StagingTarget::AzureBlob { container_sas_url, md5 } => Box::new(AzureBlobStorage::new(container_sas_url, *md5)?),
+        StagingTarget::FileSystem { folder } => Box::new(FileSystemStorage::new(folder)),
+    })
+}

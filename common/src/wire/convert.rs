@@ -1,0 +1,371 @@
+//! Conversions between generated types and plain values.
+
+use super::{WireError, generated as pb};
+use crate::{
+    failure::{Code, Failure, Fault, Retry},
+    id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber},
+    unit::{
+        AttemptKey, Chunk, CopyWork, Counters, Event, FileVersion, Grant, ListPage, Report, Resume, SampleColumn,
+        StagingTarget, Work,
+    },
+};
+use std::time::Duration;
+
+impl From<Failure> for pb::Failure {
+    fn from(failure: Failure) -> Self {
+        let fault = match failure.fault {
+            Fault::Settings => pb::Fault::Settings,
+            Fault::Source => pb::Fault::Source,
+            Fault::Sink => pb::Fault::Sink,
+            Fault::Runtime => pb::Fault::Runtime,
+        };
+        let (retry, after) = match failure.retry {
+            Retry::Never => (pb::RetryKind::Never, 0),
+            Retry::Backoff => (pb::RetryKind::Backoff, 0),
+            Retry::After(wait) => (pb::RetryKind::After, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        };
+        Self {
+            code: failure.code.as_str().to_owned(),
+            fault: fault.into(),
+            retry: retry.into(),
+            retry_after_ms: after,
+            message: failure.message,
+        }
+    }
+}
+
+impl From<pb::Failure> for Failure {
+    /// A code of a newer version is kept in the message and judged as that side judged it.
+    fn from(failure: pb::Failure) -> Self {
+        let fault = match failure.fault() {
+            pb::Fault::Settings => Fault::Settings,
+            pb::Fault::Source => Fault::Source,
+            pb::Fault::Sink => Fault::Sink,
+            pb::Fault::Runtime | pb::Fault::Unspecified => Fault::Runtime,
+        };
+        let retry = match failure.retry() {
+            pb::RetryKind::Never => Retry::Never,
+            pb::RetryKind::After => Retry::After(Duration::from_millis(failure.retry_after_ms)),
+            pb::RetryKind::Backoff | pb::RetryKind::Unspecified => Retry::Backoff,
+        };
+        match Code::from_name(&failure.code) {
+            Some(code) => Self::new(code, fault, retry, failure.message),
+            None => Self::new(Code::Internal, fault, retry, format!("{}: {}", failure.code, failure.message)),
+        }
+    }
+}
+
+impl From<Counters> for pb::Counters {
+    fn from(c: Counters) -> Self {
+        Self {
+            data_read_bytes: c.data_read_bytes,
+            data_written_bytes: c.data_written_bytes,
+            staged_bytes: c.staged_bytes,
+            rows_read: c.rows_read,
+            rows_skipped: c.rows_skipped,
+        }
+    }
+}
+
+impl From<pb::Counters> for Counters {
+    fn from(c: pb::Counters) -> Self {
+        Self {
+            data_read_bytes: c.data_read_bytes,
+            data_written_bytes: c.data_written_bytes,
+            staged_bytes: c.staged_bytes,
+            rows_read: c.rows_read,
+            rows_skipped: c.rows_skipped,
+        }
+    }
+}
+
+impl From<AttemptKey> for pb::AttemptKey {
+    fn from(key: AttemptKey) -> Self {
+        Self {
+            run_id: key.run.into(),
+            unit: key.unit.0,
+            attempt: key.attempt.0,
+            lease_token: key.token.as_str().to_owned(),
+        }
+    }
+}
+
+impl TryFrom<pb::AttemptKey> for AttemptKey {
+    type Error = WireError;
+    fn try_from(key: pb::AttemptKey) -> Result<Self, WireError> {
+        Ok(Self {
+            run: RunId::try_from(key.run_id).map_err(|e| WireError::invalid("run_id", e))?,
+            unit: UnitNumber(key.unit),
+            attempt: AttemptNumber(key.attempt),
+            token: LeaseToken::from_wire(key.lease_token),
+        })
+    }
+}
+
+fn key(key: Option<pb::AttemptKey>) -> Result<AttemptKey, WireError> {
+    key.ok_or(WireError::Missing("key"))?.try_into()
+}
+
+impl From<FileVersion> for pb::FileVersion {
+    fn from(f: FileVersion) -> Self {
+        Self {
+            path: f.path,
+            relative_path: f.relative_path,
+            size_bytes: f.size_bytes,
+            modified_ns: f.modified_ns,
+            etag: f.etag,
+        }
+    }
+}
+
+impl From<pb::FileVersion> for FileVersion {
+    fn from(f: pb::FileVersion) -> Self {
+        Self {
+            path: f.path,
+            relative_path: f.relative_path,
+            size_bytes: f.size_bytes,
+            modified_ns: f.modified_ns,
+            etag: f.etag,
+        }
+    }
+}
+
+impl From<Chunk> for pb::Chunk {
+    fn from(c: Chunk) -> Self {
+        Self {
+            number: c.number.0,
+            blob: c.blob,
+            raw_bytes: c.raw_bytes,
+            staged_bytes: c.staged_bytes,
+            rows: c.rows,
+            source_end_bytes: c.source_end_bytes,
+            rows_end: c.rows_end,
+            md5: c.md5,
+        }
+    }
+}
+
+impl From<pb::Chunk> for Chunk {
+    fn from(c: pb::Chunk) -> Self {
+        Self {
+            number: ChunkNumber(c.number),
+            blob: c.blob,
+            raw_bytes: c.raw_bytes,
+            staged_bytes: c.staged_bytes,
+            rows: c.rows,
+            source_end_bytes: c.source_end_bytes,
+            rows_end: c.rows_end,
+            md5: c.md5,
+        }
+    }
+}
+
+impl From<ListPage> for pb::ListPage {
+    fn from(page: ListPage) -> Self {
+        Self {
+            number: page.number,
+            files: page.files.into_iter().map(Into::into).collect(),
+            last: page.last,
+            sample: page.sample.into_iter().map(|c| pb::SampleColumn { name: c.name, r#type: c.kind }).collect(),
+            warnings: page.warnings,
+        }
+    }
+}
+
+impl From<pb::ListPage> for ListPage {
+    fn from(page: pb::ListPage) -> Self {
+        Self {
+            number: page.number,
+            files: page.files.into_iter().map(Into::into).collect(),
+            last: page.last,
+            sample: page.sample.into_iter().map(|c| SampleColumn { name: c.name, kind: c.r#type }).collect(),
+            warnings: page.warnings,
+        }
+    }
+}
+
+impl From<Report> for pb::Report {
+    fn from(report: Report) -> Self {
+        use pb::report::Event as E;
+        let event = match report.event {
+            Event::Listed(page) => E::ListPage(page.into()),
+            Event::ChunkStaged(chunk) => E::ChunkStaged(chunk.into()),
+            Event::Completed { counters, chunks, columns } => {
+                E::Completed(pb::Completed { counters: Some(counters.into()), chunks, columns })
+            }
+            Event::Failed(failure) => E::AttemptFailed(failure.into()),
+            Event::GivenBack => E::GivenBack(pb::GivenBack {}),
+        };
+        Self { sequence: report.sequence, key: Some(report.key.into()), event: Some(event) }
+    }
+}
+
+impl TryFrom<pb::Report> for Report {
+    type Error = WireError;
+    fn try_from(report: pb::Report) -> Result<Self, WireError> {
+        use pb::report::Event as E;
+        let event = match report.event.ok_or(WireError::Missing("event"))? {
+            E::ListPage(page) => Event::Listed(page.into()),
+            E::ChunkStaged(chunk) => Event::ChunkStaged(chunk.into()),
+            E::Completed(done) => Event::Completed {
+                counters: done.counters.unwrap_or_default().into(),
+                chunks: done.chunks,
+                columns: done.columns,
+            },
+            E::AttemptFailed(failure) => Event::Failed(failure.into()),
+            E::GivenBack(_) => Event::GivenBack,
+        };
+        Ok(Self { sequence: report.sequence, key: key(report.key)?, event })
+    }
+}
+
+/// A source inside a message, as JSON.
+fn source_json(source: &crate::activity::Source) -> Result<String, WireError> {
+    serde_json::to_string(source).map_err(|e| WireError::invalid("source_json", e))
+}
+
+fn source(json: &str) -> Result<crate::activity::Source, WireError> {
+    serde_json::from_str(json).map_err(|e| WireError::invalid("source_json", e))
+}
+
+impl TryFrom<Grant> for pb::Grant {
+    type Error = WireError;
+    fn try_from(grant: Grant) -> Result<Self, WireError> {
+        use pb::grant::Work as W;
+        let work = match grant.work {
+            Work::List { source, page_files_max, sample_files_max } => {
+                W::List(pb::ListWork { source_json: source_json(&source)?, page_files_max, sample_files_max })
+            }
+            Work::Copy(copy) => W::Copy(pb::CopyWork {
+                source_json: source_json(&copy.source)?,
+                file: Some(copy.file.into()),
+                staging: Some(copy.staging.into()),
+                chunk_bytes_max: copy.chunk_bytes_max,
+                resume: Some(copy.resume.into()),
+                columns_known: copy.columns_known,
+                columns_required: copy.columns_required,
+                fields_expected: copy.fields_expected,
+                gzip_level: copy.gzip_level,
+            }),
+        };
+        Ok(Self { key: Some(grant.key.into()), work: Some(work) })
+    }
+}
+
+impl TryFrom<pb::Grant> for Grant {
+    type Error = WireError;
+    fn try_from(grant: pb::Grant) -> Result<Self, WireError> {
+        use pb::grant::Work as W;
+        let work = match grant.work.ok_or(WireError::Missing("work"))? {
+            W::List(list) => Work::List {
+                source: Box::new(source(&list.source_json)?),
+                page_files_max: list.page_files_max,
+                sample_files_max: list.sample_files_max,
+            },
+            W::Copy(copy) => Work::Copy(Box::new(CopyWork {
+                file: copy.file.ok_or(WireError::Missing("file"))?.into(),
+                source: source(&copy.source_json)?,
+                staging: copy.staging.ok_or(WireError::Missing("staging"))?.try_into()?,
+                chunk_bytes_max: copy.chunk_bytes_max,
+                resume: copy.resume.unwrap_or_default().into(),
+                columns_known: copy.columns_known,
+                columns_required: copy.columns_required,
+                fields_expected: copy.fields_expected,
+                gzip_level: copy.gzip_level,
+            })),
+        };
+        Ok(Self { key: key(grant.key)?, work })
+    }
+}
+
+impl From<Resume> for pb::Resume {
+    fn from(r: Resume) -> Self {
+        Self {
+            next_chunk: r.next_chunk,
+            source_offset_bytes: r.source_offset_bytes,
+            rows: r.rows,
+            accepted_chunks: r.accepted_chunks.into_iter().map(|c| c.0).collect(),
+        }
+    }
+}
+
+impl From<pb::Resume> for Resume {
+    fn from(r: pb::Resume) -> Self {
+        Self {
+            next_chunk: r.next_chunk,
+            source_offset_bytes: r.source_offset_bytes,
+            rows: r.rows,
+            accepted_chunks: r.accepted_chunks.into_iter().map(ChunkNumber).collect(),
+        }
+    }
+}
+
+impl From<StagingTarget> for pb::StagingTarget {
+    fn from(target: StagingTarget) -> Self {
+        use pb::staging_target::Kind;
+        match target {
+            StagingTarget::AzureBlob { container_sas_url, md5 } => Self {
+                kind: Some(Kind::AzureBlob(pb::AzureBlobTarget { container_sas_url })),
+                integrity: if md5 { "md5" } else { "none" }.to_owned(),
+            },
+            StagingTarget::FileSystem { folder } => {
+                Self { kind: Some(Kind::FileSystem(pb::FileSystemTarget { folder })), integrity: "none".to_owned() }
+            }
+        }
+    }
+}
+
+impl TryFrom<pb::StagingTarget> for StagingTarget {
+    type Error = WireError;
+    fn try_from(target: pb::StagingTarget) -> Result<Self, WireError> {
+        use pb::staging_target::Kind;
+        Ok(match target.kind.ok_or(WireError::Missing("kind"))? {
+            Kind::AzureBlob(blob) => {
+                Self::AzureBlob { container_sas_url: blob.container_sas_url, md5: target.integrity == "md5" }
+            }
+            Kind::FileSystem(files) => Self::FileSystem { folder: files.folder },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_survive_the_wire() {
+        let key = AttemptKey {
+            run: "r1".parse().unwrap(),
+            unit: UnitNumber(3),
+            attempt: AttemptNumber(2),
+            token: LeaseToken::generate(),
+        };
+        let chunk = Chunk {
+            number: ChunkNumber(1),
+            blob: "r1/3/2/1.csv.gz".to_owned(),
+            raw_bytes: 10,
+            staged_bytes: 5,
+            rows: 2,
+            source_end_bytes: 20,
+            rows_end: 4,
+            md5: "00".to_owned(),
+        };
+        let failure = Failure::new(Code::SourceChanged, Fault::Source, Retry::After(Duration::from_secs(1)), "x");
+        for event in [
+            Event::ChunkStaged(chunk),
+            Event::Failed(failure),
+            Event::GivenBack,
+            Event::Completed { counters: Counters { rows_read: 1, ..Default::default() }, chunks: 1, columns: vec!["a".into()] },
+        ] {
+            let report = Report { sequence: 7, key: key.clone(), event };
+            let back = Report::try_from(pb::Report::from(report.clone())).unwrap();
+            assert_eq!(back, report);
+        }
+    }
+
+    #[test]
+    fn a_message_without_its_parts_is_refused() {
+        assert!(Report::try_from(pb::Report::default()).is_err());
+        assert!(Grant::try_from(pb::Grant::default()).is_err());
+    }
+}

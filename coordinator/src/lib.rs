@@ -1,0 +1,1 @@
+//! The coordinator: plans, leases, ingests, remembers; never reads source data.

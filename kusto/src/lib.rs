@@ -1,0 +1,1 @@
+//! A client for Azure Data Explorer (Kusto): commands, queries, replies, judged errors.

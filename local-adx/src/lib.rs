@@ -1,0 +1,1 @@
+//! A local ADX-compatible endpoint for first runs and tests.
