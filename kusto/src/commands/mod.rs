@@ -1,0 +1,40 @@
+//! Command text, one function a command. Every one has a golden file, and Microsoft's own parser reads them all.
+
+mod ingest;
+mod show;
+mod table;
+
+pub use ingest::{Ingest, IngestMapping, IngestSource, MappedColumn, MappedSource, ingest};
+pub use show::{
+    show_capacity_ingestions, show_commands_by_request_id, show_data_operations, show_extents_by_tag,
+    show_ingestion_failures, show_operations, show_operations_since, show_table_cslschema, show_version,
+};
+pub use table::{TableColumn, create_merge_table};
+
+use crate::text;
+
+/// The text of a management command. It may hold secrets in `h'...'`: they are blanked wherever it is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command(String);
+
+impl Command {
+    /// The text, for the service alone.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&text::without_secrets(&self.0))
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Command({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests;
