@@ -74,8 +74,10 @@ pub struct Chunk {
     pub source_end_bytes: u64,
     /// Records of the file up to and with this chunk.
     pub rows_end: u64,
-    /// MD5 of the blob in hex, or empty.
-    pub md5: String,
+    /// Line ends in the decompressed source up to there.
+    pub source_lines_end: u64,
+    /// CRC-32 of the blob.
+    pub crc32: u32,
 }
 
 /// A column that a sample of the source shows.
@@ -110,6 +112,8 @@ pub struct Resume {
     pub next_chunk: u32,
     /// Where it begins in the decompressed source; 0 for the start of the file.
     pub source_offset_bytes: u64,
+    /// Line ends before it.
+    pub source_lines: u64,
     /// Records before it.
     pub rows: u64,
     /// Accepted chunks after `next_chunk`.

@@ -140,7 +140,8 @@ impl From<Chunk> for pb::Chunk {
             rows: c.rows,
             source_end_bytes: c.source_end_bytes,
             rows_end: c.rows_end,
-            md5: c.md5,
+            source_lines_end: c.source_lines_end,
+            crc32: c.crc32,
         }
     }
 }
@@ -155,7 +156,8 @@ impl From<pb::Chunk> for Chunk {
             rows: c.rows,
             source_end_bytes: c.source_end_bytes,
             rows_end: c.rows_end,
-            md5: c.md5,
+            source_lines_end: c.source_lines_end,
+            crc32: c.crc32,
         }
     }
 }
@@ -283,6 +285,7 @@ impl From<Resume> for pb::Resume {
         Self {
             next_chunk: r.next_chunk,
             source_offset_bytes: r.source_offset_bytes,
+            source_lines: r.source_lines,
             rows: r.rows,
             accepted_chunks: r.accepted_chunks.into_iter().map(|c| c.0).collect(),
         }
@@ -294,6 +297,7 @@ impl From<pb::Resume> for Resume {
         Self {
             next_chunk: r.next_chunk,
             source_offset_bytes: r.source_offset_bytes,
+            source_lines: r.source_lines,
             rows: r.rows,
             accepted_chunks: r.accepted_chunks.into_iter().map(ChunkNumber).collect(),
         }
@@ -348,7 +352,8 @@ mod tests {
             rows: 2,
             source_end_bytes: 20,
             rows_end: 4,
-            md5: "00".to_owned(),
+            source_lines_end: 3,
+            crc32: 9,
         };
         let failure = Failure::new(Code::SourceChanged, Fault::Source, Retry::After(Duration::from_secs(1)), "x");
         for event in [

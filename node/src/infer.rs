@@ -1,0 +1,195 @@
+//! Columns and types from a sample of values, for tables that are yet to be created.
+//!
+//! A type is chosen only if every sampled value fits it; in doubt it is `string`, which loses nothing.
+
+use ferry_common::unit::SampleColumn;
+
+/// Types that a column's values can still have.
+#[derive(Debug, Clone, Copy)]
+struct Candidates {
+    any_value: bool,
+    bool: bool,
+    long: bool,
+    real: bool,
+    datetime: bool,
+    guid: bool,
+    dynamic: bool,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        Self { any_value: false, bool: true, long: true, real: true, datetime: true, guid: true, dynamic: true }
+    }
+}
+
+impl Candidates {
+    /// A value as delimited text has it; empty ones tell nothing.
+    fn see_text(&mut self, value: &str) {
+        if value.is_empty() {
+            return;
+        }
+        self.any_value = true;
+        self.bool &= matches!(value, "true" | "false" | "True" | "False" | "TRUE" | "FALSE");
+        self.long &= is_long(value);
+        self.real &= is_real(value);
+        self.datetime &= is_datetime(value);
+        self.guid &= is_guid(value);
+        self.dynamic &= value.starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
+    }
+
+    /// A value of a JSON record.
+    fn see_json(&mut self, value: &serde_json::Value) {
+        use serde_json::Value as V;
+        let is = |bool, long, real, dynamic| Self { any_value: true, bool, long, real, datetime: false, guid: false, dynamic };
+        let seen = match value {
+            V::Null => return,
+            V::Bool(_) => is(true, false, false, false),
+            V::Number(n) => is(false, n.is_i64(), true, false),
+            V::Object(_) | V::Array(_) => is(false, false, false, true),
+            V::String(s) => Self {
+                datetime: is_datetime(s),
+                guid: is_guid(s),
+                ..is(false, false, false, false)
+            },
+        };
+        self.any_value = true;
+        self.bool &= seen.bool;
+        self.long &= seen.long;
+        self.real &= seen.real;
+        self.datetime &= seen.datetime;
+        self.guid &= seen.guid;
+        self.dynamic &= seen.dynamic;
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self { any_value: false, .. } => "string",
+            Self { bool: true, .. } => "bool",
+            Self { long: true, .. } => "long",
+            Self { real: true, .. } => "real",
+            Self { datetime: true, .. } => "datetime",
+            Self { guid: true, .. } => "guid",
+            Self { dynamic: true, .. } => "dynamic",
+            _ => "string",
+        }
+    }
+}
+
+/// A 64-bit number that reads back as the same text: leading zeros and a plus sign are part of a code, not a number.
+fn is_long(value: &str) -> bool {
+    value.parse::<i64>().is_ok_and(|n| n.to_string() == value)
+}
+
+fn is_real(value: &str) -> bool {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let leading_zero = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    let only = value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'));
+    only && !leading_zero && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && value.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// ISO 8601 dates and times: `2026-01-02`, `2026-01-02 03:04:05.6`, `2026-01-02T03:04:05Z`, with an offset.
+fn is_datetime(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let is_date = bytes.len() >= 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit);
+    is_date
+        && match bytes.len() {
+            10 => value.parse::<jiff::civil::Date>().is_ok(),
+            _ => value.parse::<jiff::Timestamp>().is_ok() || value.parse::<jiff::civil::DateTime>().is_ok(),
+        }
+}
+
+fn is_guid(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    bytes.len() == 36
+        && bytes.iter().enumerate().all(|(at, b)| match at {
+            8 | 13 | 18 | 23 => *b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        })
+}
+
+/// A sample that grows record by record.
+#[derive(Debug, Default)]
+pub(crate) struct Sample {
+    columns: Vec<(String, Candidates)>,
+}
+
+impl Sample {
+    fn column(&mut self, name: &str) -> &mut Candidates {
+        let at = self.columns.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            self.columns.push((name.to_owned(), Candidates::default()));
+            self.columns.len() - 1
+        });
+        &mut self.columns[at].1
+    }
+
+    /// A column that a header row names, perhaps without values.
+    pub(crate) fn name_column(&mut self, name: &str) {
+        self.column(name);
+    }
+
+    /// A delimited record; columns without a name are `Column1`, `Column2` and so on.
+    pub(crate) fn see_record(&mut self, names: &[String], values: &[String]) {
+        for (at, value) in values.iter().enumerate() {
+            match names.get(at) {
+                Some(name) => self.column(name).see_text(value),
+                None => self.column(&format!("Column{}", at + 1)).see_text(value),
+            }
+        }
+    }
+
+    /// A JSON record.
+    pub(crate) fn see_object(&mut self, object: &serde_json::Map<String, serde_json::Value>) {
+        for (name, value) in object {
+            self.column(name).see_json(value);
+        }
+    }
+
+    /// What was seen.
+    pub(crate) fn columns(self) -> Vec<SampleColumn> {
+        self.columns.into_iter().map(|(name, seen)| SampleColumn { name, kind: seen.kind().to_owned() }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_chosen_only_if_every_value_fits() {
+        for (values, kind) in [
+            (&["1", "", "-9223372036854775808"][..], "long"),
+            (&["1", "9223372036854775808"], "real"),
+            (&["1", "2.5", "1e3", "-.5"], "real"),
+            (&["007", "8"], "string"),
+            (&["+1"], "string"),
+            (&["1", "NA"], "string"),
+            (&["nan", "1.0"], "string"),
+            (&["true", "FALSE"], "bool"),
+            (&["2026-01-02", "2026-01-02T03:04:05Z", "2026-01-02 03:04:05.123"], "datetime"),
+            (&["2026-13-02"], "string"),
+            (&["20260102"], "long"),
+            (&["74be27de-1e4e-49d9-b579-fe0b331d3642"], "guid"),
+            (&["{\"a\":1}", "[1]"], "dynamic"),
+            (&["{a", "[1]"], "string"),
+            (&["", ""], "string"),
+        ] {
+            let mut seen = Candidates::default();
+            values.iter().for_each(|v| seen.see_text(v));
+            assert_eq!(seen.kind(), kind, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn json_values_keep_their_types() {
+        let mut sample = Sample::default();
+        for line in [
+            r#"{"a":1,"b":1,"c":"2026-01-02T00:00:00Z","d":{"x":1},"e":true,"f":null,"g":"1"}"#,
+            r#"{"a":2,"b":1.5,"c":"2026-01-03T00:00:00Z","d":[],"e":false,"f":null,"g":"2"}"#,
+        ] {
+            let serde_json::Value::Object(object) = serde_json::from_str(line).unwrap() else { unreachable!() };
+            sample.see_object(&object);
+        }
+        let kinds: Vec<_> = sample.columns().into_iter().map(|c| c.kind).collect();
+        assert_eq!(kinds, ["long", "real", "datetime", "dynamic", "bool", "string", "string"]);
+    }
+}

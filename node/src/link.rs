@@ -1,0 +1,216 @@
+//! The talk with the coordinator: register, sync, leave. The node dials; everything it says may be said again.
+
+use crate::{NodeConfig, health, slots::Slots};
+use ferry_common::{
+    failure::{backoff, with_causes},
+    id::NodeId,
+    link::{self, NodeServiceClient, SYNC_HOLD_MAX},
+    wire::generated as pb,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+
+/// How long a Sync may be held while attempts run: their progress is wanted about this often.
+const SYNC_HOLD_BUSY: Duration = Duration::from_secs(1);
+/// How long a node that was told to stop tries to give back what it holds.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
+/// Longest wait between tries to reach the coordinator.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Why a node cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The address is no address.
+    #[error("coordinator address {address}: {why}")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The two programs have no protocol version in common.
+    #[error("the coordinator refuses this node: {0}")]
+    Refused(String),
+    /// The health port.
+    #[error("health address {address}: {source}")]
+    Health {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Runs a node until `shutdown`; then what it holds is given back.
+pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), LinkError> {
+    let client = link::client(&config.coordinator).map_err(|e| LinkError::Address {
+        address: config.coordinator.clone(),
+        why: with_causes(&e),
+    })?;
+    let ready = Arc::new(health::Ready::default());
+    if let Some(address) = config.health {
+        health::serve(address, ready.clone(), shutdown.clone())
+            .await
+            .map_err(|source| LinkError::Health { address, source })?;
+    }
+    let slots = Slots::new(config.slots, config.roots.clone());
+    let mut link = Link { node: NodeId::generate(), client, config, slots, ready, failures: 0, draining: false };
+    tracing::info!(node = %link.node, name = link.config.name, runtime = %link.config.runtime, slots = link.config.slots, "node starts");
+    link.register_and_sync(&shutdown).await?;
+    link.say_goodbye().await;
+    Ok(())
+}
+
+struct Link {
+    node: NodeId,
+    client: NodeServiceClient<Channel>,
+    config: NodeConfig,
+    slots: Slots,
+    ready: Arc<health::Ready>,
+    /// Calls that failed in a row.
+    failures: u32,
+    draining: bool,
+}
+
+impl Link {
+    async fn register_and_sync(&mut self, shutdown: &CancellationToken) -> Result<(), LinkError> {
+        let mut registered = false;
+        while !shutdown.is_cancelled() {
+            let step = async {
+                if !registered {
+                    self.register().await?;
+                    registered = true;
+                }
+                self.sync(None).await
+            };
+            let result = tokio::select! {
+                result = step => result,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            match result {
+                Ok(()) => self.failures = 0,
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    return Err(LinkError::Refused(status.message().to_owned()));
+                }
+                Err(status) => {
+                    if status.code() == Code::NotFound {
+                        // The coordinator's store is another than before.
+                        registered = false;
+                    }
+                    self.failures += 1;
+                    if self.failures == 1 {
+                        tracing::warn!(coordinator = self.config.coordinator, "no answer: {}; trying again", status.message());
+                    }
+                    let wait = backoff(self.failures, spread(&self.node, self.failures)).min(RETRY_WAIT_MAX);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = shutdown.cancelled() => return Ok(()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn register(&mut self) -> Result<(), Status> {
+        let request = pb::RegisterRequest {
+            node_id: self.node.to_string(),
+            name: self.config.name.clone(),
+            runtime: self.config.runtime.to_string(),
+            slots: self.config.slots,
+            versions: Some(pb::VersionRange { min: link::VERSION_MIN, max: link::VERSION_MAX }),
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let response = self.client.register(request).await?.into_inner();
+        tracing::info!(node = %self.node, version = response.version, "registered");
+        Ok(())
+    }
+
+    /// One exchange. A held call is dropped when there is something to say; a grant that is lost with it comes again.
+    async fn sync(&mut self, hold: Option<Duration>) -> Result<(), Status> {
+        let reports = self.slots.outbox().first();
+        let held = self.slots.held();
+        let hold = hold.unwrap_or(match (reports.is_empty(), held.is_empty()) {
+            (false, _) => Duration::ZERO,
+            (true, false) => SYNC_HOLD_BUSY,
+            (true, true) => SYNC_HOLD_MAX,
+        });
+        let request = pb::SyncRequest {
+            node_id: self.node.to_string(),
+            free_slots: if self.draining { 0 } else { self.slots.free() },
+            draining: self.draining,
+            wait_ms: hold.as_millis() as u64,
+            renewals: held
+                .into_iter()
+                .map(|(key, progress)| pb::Renewal { key: Some(key.into()), progress: Some(progress.into()) })
+                .collect(),
+            reports: reports.into_iter().map(Into::into).collect(),
+        };
+        let response = if hold.is_zero() {
+            self.client.sync(request).await?
+        } else {
+            tokio::select! {
+                response = self.client.sync(request) => response?,
+                () = self.slots.outbox().changed() => return Ok(()),
+            }
+        };
+        self.ready.seen();
+        self.handle(response.into_inner());
+        Ok(())
+    }
+
+    fn handle(&mut self, response: pb::SyncResponse) {
+        for ack in response.acks {
+            self.slots.acknowledge(ack.sequence, ack.refused);
+        }
+        for stop in response.stops {
+            match stop.key.map(TryInto::try_into) {
+                Some(Ok(key)) => self.slots.stop(&key, &stop.reason),
+                _ => tracing::warn!("a stop order that cannot be read is passed over"),
+            }
+        }
+        if response.drain && !self.draining {
+            tracing::info!(node = %self.node, "draining: no more work is taken");
+        }
+        self.draining = response.drain;
+        for grant in response.grants {
+            match grant.try_into() {
+                Ok(grant) => self.slots.start(grant),
+                // The lease runs out, and a node that understands it gets the unit.
+                Err(e) => tracing::error!("a grant that cannot be read is passed over: {e}"),
+            }
+        }
+    }
+
+    /// Gives everything back and says so, for a limited time: leases that stay run out by themselves.
+    async fn say_goodbye(&mut self) {
+        self.draining = true;
+        self.slots.give_all_back();
+        let deadline = Instant::now() + GOODBYE_MAX;
+        let all_told = async {
+            while !(self.slots.is_idle() && self.slots.outbox().is_empty()) {
+                if self.slots.outbox().is_empty() {
+                    self.slots.ended().await;
+                } else if self.sync(Some(Duration::ZERO)).await.is_err() {
+                    return;
+                }
+            }
+            let _ = self.client.leave(pb::LeaveRequest { node_id: self.node.to_string() }).await;
+        };
+        if tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), all_told).await.is_err() {
+            tracing::warn!(node = %self.node, "left without a word: the coordinator did not answer in time");
+        } else {
+            tracing::info!(node = %self.node, "node stops");
+        }
+    }
+}
+
+/// Spreads the repeats of many nodes over time, without a random source: by node and count.
+fn spread(node: &NodeId, failures: u32) -> f64 {
+    let hash = crc32fast::hash(format!("{node}{failures}").as_bytes());
+    f64::from(hash) / f64::from(u32::MAX)
+}

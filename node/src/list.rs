@@ -1,0 +1,351 @@
+//! One list attempt: pages of file versions below allowed roots, then a sample of columns and types.
+//!
+//! Memory is bounded: a page is handed over before the next is gathered, and the sample reads a few files' heads.
+//! Links are not followed but for the folder itself: a link inside the folder would list a file twice.
+
+use crate::{
+    format::Format,
+    infer::Sample,
+    read::{ReadError, Roots, SourceFile, Window, version_of},
+};
+use ferry_common::{
+    activity::Source,
+    failure::{Code, Failure, Fault, Retry},
+    unit::{FileVersion, ListPage, SampleColumn},
+};
+use globset::{GlobBuilder, GlobMatcher};
+use std::{
+    fs, io,
+    io::{BufRead as _, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use walkdir::WalkDir;
+
+/// Records of one file that the sample sees.
+const SAMPLE_RECORDS_MAX: usize = 1_000;
+/// Longest line of a file list.
+const LIST_LINE_BYTES_MAX: u64 = 16 << 10;
+
+/// Lists `source` and hands pages to `pages`; the last one carries the sample. Runs on the calling thread.
+pub(crate) fn list(
+    source: &Source,
+    roots: &Roots,
+    page_files_max: u32,
+    sample_files_max: u32,
+    stop: &CancellationToken,
+    pages: mpsc::Sender<ListPage>,
+) -> Result<(), Failure> {
+    let mut listing = Listing::new(source, roots, page_files_max, sample_files_max, stop, pages)?;
+    if let Some(name) = &source.file_name {
+        listing.add_named(name, "source.fileName")?;
+    } else if let Some(list) = &source.file_list_path {
+        listing.add_listed(list)?;
+    } else {
+        listing.walk()?;
+    }
+    listing.finish()
+}
+
+fn none_matched(source: &Source, found: u64) -> Failure {
+    let pattern = source.wildcard_file_name.as_deref().unwrap_or("*");
+    let message = format!(
+        "no file below {} matches {pattern:?} and the other filters; the folder has {found} files",
+        source.folder_path
+    );
+    Failure::new(Code::NoFilesMatched, Fault::Source, Retry::Never, message)
+}
+
+fn pattern(text: &str, key: &str) -> Result<GlobMatcher, Failure> {
+    GlobBuilder::new(text)
+        .literal_separator(true)
+        .build()
+        .map(|glob| glob.compile_matcher())
+        .map_err(|e| Failure::settings(Code::SettingsInvalid, format!("{key} {text:?}: {}", e.kind())))
+}
+
+/// A pattern, matched against whole relative paths if it has a `/`, else against file names.
+struct PathPattern {
+    matcher: GlobMatcher,
+    whole_path: bool,
+}
+
+impl PathPattern {
+    fn new(text: &str, key: &str) -> Result<Self, Failure> {
+        Ok(Self { matcher: pattern(text, key)?, whole_path: text.contains('/') })
+    }
+
+    fn matches(&self, relative: &Path) -> bool {
+        if self.whole_path {
+            self.matcher.is_match(relative)
+        } else {
+            relative.file_name().is_some_and(|name| self.matcher.is_match(name))
+        }
+    }
+}
+
+struct Listing<'a> {
+    source: &'a Source,
+    roots: &'a Roots,
+    folder: PathBuf,
+    wanted: Option<PathPattern>,
+    unwanted: Vec<PathPattern>,
+    page_files_max: usize,
+    sample_files_max: usize,
+    stop: &'a CancellationToken,
+    pages: mpsc::Sender<ListPage>,
+    page: Vec<FileVersion>,
+    page_number: u32,
+    sampled: Vec<FileVersion>,
+    /// Files found, and files that passed the filters.
+    found: u64,
+    listed: u64,
+    links_skipped: u64,
+}
+
+impl<'a> Listing<'a> {
+    fn new(
+        source: &'a Source,
+        roots: &'a Roots,
+        page_files_max: u32,
+        sample_files_max: u32,
+        stop: &'a CancellationToken,
+        pages: mpsc::Sender<ListPage>,
+    ) -> Result<Self, Failure> {
+        let folder = match roots.resolve(&source.folder_path) {
+            Err(ReadError::Missing { path }) => {
+                let message = format!("source.folderPath {path} does not exist on this node");
+                return Err(Failure::new(Code::FolderMissing, Fault::Source, Retry::Never, message));
+            }
+            other => other?,
+        };
+        if !folder.is_dir() {
+            let message = format!("source.folderPath {} is a file; give its folder, and its name as fileName", source.folder_path);
+            return Err(Failure::settings(Code::FolderMissing, message));
+        }
+        let wanted = source.wildcard_file_name.as_deref().map(|p| PathPattern::new(p, "source.wildcardFileName"));
+        let unwanted = source.exclude.iter().map(|p| PathPattern::new(p, "source.exclude"));
+        Ok(Self {
+            source,
+            roots,
+            folder,
+            wanted: wanted.transpose()?,
+            unwanted: unwanted.collect::<Result<_, _>>()?,
+            page_files_max: page_files_max.max(1) as usize,
+            sample_files_max: sample_files_max as usize,
+            stop,
+            pages,
+            page: Vec::new(),
+            page_number: 0,
+            sampled: Vec::new(),
+            found: 0,
+            listed: 0,
+            links_skipped: 0,
+        })
+    }
+
+    fn walk(&mut self) -> Result<(), Failure> {
+        let depth = if self.source.recursive { usize::MAX } else { 1 };
+        for entry in WalkDir::new(&self.folder).min_depth(1).max_depth(depth) {
+            self.check_stop()?;
+            let entry = entry.map_err(|e| self.walk_failure(&e))?;
+            let path = entry.path().to_owned();
+            let relative = path.strip_prefix(&self.folder).unwrap_or(&path);
+            if entry.file_type().is_symlink() {
+                self.see_link(&path, relative)?;
+            } else if entry.file_type().is_file() {
+                self.found += 1;
+                if self.is_wanted(relative) {
+                    let metadata = entry.metadata().map_err(|e| self.walk_failure(&e))?;
+                    self.add(&path, relative, &metadata)?;
+                }
+            }
+        }
+        if self.listed == 0 { Err(none_matched(self.source, self.found)) } else { Ok(()) }
+    }
+
+    /// A link that leads out of the allowed roots is refused; one inside is left out, since its file has a name of its
+    /// own.
+    fn see_link(&mut self, path: &Path, relative: &Path) -> Result<(), Failure> {
+        let leads_to_folder = path.is_dir();
+        if leads_to_folder || self.is_wanted(relative) {
+            match self.roots.resolve(&path.to_string_lossy()) {
+                Err(e @ ReadError::NotAllowed { .. }) => return Err(e.into()),
+                // A dangling link leads nowhere.
+                Ok(_) | Err(_) => self.links_skipped += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, relative: &Path) -> bool {
+        self.wanted.as_ref().is_none_or(|p| p.matches(relative)) && !self.unwanted.iter().any(|p| p.matches(relative))
+    }
+
+    /// A file that the settings name, not a pattern.
+    fn add_named(&mut self, name: &str, key: &str) -> Result<(), Failure> {
+        self.check_stop()?;
+        let path = self.folder.join(name);
+        let text = unicode(&path)?;
+        let real = match self.roots.resolve(&text) {
+            Err(ReadError::Missing { path }) => {
+                let message = format!("{key} names {path}, which does not exist on this node");
+                return Err(Failure::new(Code::FileMissing, Fault::Source, Retry::Never, message));
+            }
+            other => other?,
+        };
+        let metadata = fs::metadata(&real).map_err(|e| self.io_failure(&real, &e))?;
+        if !metadata.is_file() {
+            return Err(Failure::settings(Code::FileMissing, format!("{key} names {text}, which is no file")));
+        }
+        self.found += 1;
+        self.add(&path, Path::new(name), &metadata)
+    }
+
+    fn add_listed(&mut self, list: &str) -> Result<(), Failure> {
+        let path = self.folder.join(list);
+        let file = self.roots.open(&unicode(&path)?).map_err(|e| match e {
+            ReadError::Missing { path } => {
+                Failure::settings(Code::FileListInvalid, format!("source.fileListPath {path} does not exist on this node"))
+            }
+            other => other.into(),
+        })?;
+        let mut lines = io::BufReader::new(file);
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            line.clear();
+            let read = lines
+                .by_ref()
+                .take(LIST_LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)
+                .map_err(|e| self.io_failure(&path, &e))?;
+            if read == 0 {
+                break;
+            }
+            let bad = |why: &str| Failure::settings(Code::FileListInvalid, format!("{}: line {number} {why}", path.display()));
+            if read as u64 == LIST_LINE_BYTES_MAX && !line.ends_with(b"\n") {
+                return Err(bad("is too long for a path"));
+            }
+            let name = std::str::from_utf8(&line).map_err(|_| bad("is not UTF-8"))?.trim();
+            if !name.is_empty() {
+                self.add_named(name, &format!("{} line {number}", path.display()))?;
+            }
+        }
+        if self.listed == 0 {
+            return Err(Failure::settings(Code::FileListInvalid, format!("{} names no file", path.display())));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, relative: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
+        let version = version_of(unicode(path)?, unicode(relative)?, metadata);
+        let modified = i128::from(version.modified_ns);
+        let starts = self.source.modified_datetime_start.is_none_or(|t| modified >= t.as_nanosecond());
+        let ends = self.source.modified_datetime_end.is_none_or(|t| modified < t.as_nanosecond());
+        // A list of files is taken as it is, as Data Factory takes it.
+        if self.source.file_list_path.is_none() && !(starts && ends) {
+            return Ok(());
+        }
+        self.listed += 1;
+        if self.sampled.len() < self.sample_files_max && version.size_bytes > 0 {
+            self.sampled.push(version.clone());
+        }
+        self.page.push(version);
+        if self.page.len() >= self.page_files_max {
+            self.send(false, Vec::new(), Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, last: bool, sample: Vec<SampleColumn>, warnings: Vec<String>) -> Result<(), Failure> {
+        let files = std::mem::take(&mut self.page);
+        let page = ListPage { number: self.page_number, files, last, sample, warnings };
+        self.page_number += 1;
+        self.pages.blocking_send(page).map_err(|_| stopped())
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        if self.listed == 0 {
+            return Err(none_matched(self.source, self.found));
+        }
+        let mut sample = Sample::default();
+        for version in std::mem::take(&mut self.sampled) {
+            self.check_stop()?;
+            sample_file(self.source, self.roots, &version, &mut sample)?;
+        }
+        let mut warnings = Vec::new();
+        if self.links_skipped > 0 {
+            warnings.push(format!(
+                "{} symbolic links below {} were left out; their files are copied under their own names only",
+                self.links_skipped, self.source.folder_path
+            ));
+        }
+        self.send(true, sample.columns(), warnings)
+    }
+
+    fn check_stop(&self) -> Result<(), Failure> {
+        if self.stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
+    }
+
+    fn walk_failure(&self, error: &walkdir::Error) -> Failure {
+        let path = error.path().unwrap_or(&self.folder).to_owned();
+        match error.io_error() {
+            Some(e) => self.io_failure(&path, e),
+            None => Failure::new(Code::SourceReadFailed, Fault::Source, Retry::Never, error.to_string()),
+        }
+    }
+
+    fn io_failure(&self, path: &Path, error: &io::Error) -> Failure {
+        let (code, retry) = match error.kind() {
+            io::ErrorKind::PermissionDenied => (Code::FileForbidden, Retry::Never),
+            io::ErrorKind::NotFound => (Code::FileMissing, Retry::Backoff),
+            _ => (Code::SourceReadFailed, Retry::Backoff),
+        };
+        Failure::new(code, Fault::Source, retry, format!("listing {}: {error}", path.display()))
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::internal("the listing was stopped")
+}
+
+fn unicode(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let message = format!("{}: the path is not valid UTF-8; rename the file", path.display());
+        Failure::new(Code::PathNotUnicode, Fault::Source, Retry::Never, message)
+    })
+}
+
+/// Adds the first records of one file to the sample. Records that do not parse are left to the copy, which tells them
+/// with their place.
+fn sample_file(source: &Source, roots: &Roots, version: &FileVersion, sample: &mut Sample) -> Result<(), Failure> {
+    let file = SourceFile::open(roots, version, Arc::default())?;
+    let mut window = Window::new(file);
+    let mut format = crate::copy::reader(&source.format);
+    let mut names = Vec::new();
+    for number in 0..SAMPLE_RECORDS_MAX {
+        let Some((record, _)) = window.next(&mut format)? else { break };
+        match &format {
+            Format::Delimited(text) => {
+                let values = text.values(record);
+                if number == 0 && source.format.has_header() {
+                    values.iter().for_each(|name| sample.name_column(name));
+                    names = values;
+                } else {
+                    sample.see_record(&names, &values);
+                }
+            }
+            Format::Json(_) => {
+                if let Ok(object) = serde_json::from_slice(record) {
+                    sample.see_object(&object);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Opening a source: allowed roots, the pinned version, decompression, and the window that formats read through.
+
+mod file;
+mod roots;
+mod window;
+
+pub use file::{SourceFile, version_of};
+pub use roots::Roots;
+pub use window::Window;
+
+use ferry_common::failure::{Code, Failure, Fault, Retry, with_causes};
+use std::io;
+
+/// What can go wrong in reading a source.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Outside the roots.
+    #[error("{path} lies outside the folders that this node allows ({roots}); add one with --allow-root")]
+    NotAllowed {
+        /// The path, links followed.
+        path: String,
+        /// The roots.
+        roots: String,
+    },
+    /// Not there.
+    #[error("{path} does not exist on this node")]
+    Missing {
+        /// The path.
+        path: String,
+    },
+    /// No right.
+    #[error("{path} may not be read by this node: {source}")]
+    Forbidden {
+        /// The path.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another version.
+    #[error("{path} changed since it was listed: {what}")]
+    Changed {
+        /// The path.
+        path: String,
+        /// What differs.
+        what: String,
+    },
+    /// Damaged.
+    #[error("{path} is damaged or cut off: {source} near byte {byte} of the compressed file")]
+    Corrupt {
+        /// The path.
+        path: String,
+        /// Offset in the file as stored.
+        byte: u64,
+        /// What the decompressor said.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("reading {path} failed at byte {byte}: {source}")]
+    Io {
+        /// The path.
+        path: String,
+        /// Offset in the file as stored.
+        byte: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ReadError {
+    /// Judges an error of the system at the opening of a file.
+    fn opening(path: &str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path },
+            io::ErrorKind::PermissionDenied => Self::Forbidden { path, source },
+            _ => Self::Io { path, byte: 0, source },
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let message = with_causes(&error);
+        let (code, fault, retry) = match error {
+            ReadError::NotAllowed { .. } => (Code::PathNotAllowed, Fault::Settings, Retry::Never),
+            ReadError::Missing { .. } => (Code::FileMissing, Fault::Source, Retry::Never),
+            ReadError::Forbidden { .. } => (Code::FileForbidden, Fault::Source, Retry::Never),
+            ReadError::Changed { .. } => (Code::SourceChanged, Fault::Source, Retry::Never),
+            ReadError::Corrupt { .. } => (Code::CompressionCorrupt, Fault::Source, Retry::Never),
+            ReadError::Io { .. } => (Code::SourceReadFailed, Fault::Source, Retry::Backoff),
+        };
+        Self::new(code, fault, retry, message)
+    }
+}

@@ -1,0 +1,254 @@
+//! What runs at once on a node: attempts in slots, and the reports that wait for an acknowledgement.
+
+use crate::{
+    copy::{self, Copied, Progress},
+    list,
+    read::Roots,
+};
+use ferry_common::{
+    failure::Failure,
+    unit::{AttemptKey, Counters, Event, Grant, Report, Work},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Reports that may wait; an attempt with more to say stands still until there is room.
+const REPORTS_WAITING_MAX: usize = 64;
+/// Reports in one message: a page of a listing is the largest, and this many pages still fit.
+const REPORTS_SENT_MAX: usize = 8;
+
+/// Reports on their way, in order, repeated until acknowledged.
+pub(crate) struct Outbox {
+    queue: Mutex<(u64, VecDeque<Report>)>,
+    room: Semaphore,
+    changed: Notify,
+}
+
+impl Outbox {
+    fn new() -> Self {
+        Self { queue: Mutex::default(), room: Semaphore::new(REPORTS_WAITING_MAX), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u64, VecDeque<Report>)> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn push(&self, key: AttemptKey, event: Event) {
+        // The semaphore is never closed.
+        if let Ok(permit) = self.room.acquire().await {
+            permit.forget();
+        }
+        let mut queue = self.lock();
+        queue.0 += 1;
+        let sequence = queue.0;
+        queue.1.push_back(Report { sequence, key, event });
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// The first reports.
+    pub(crate) fn first(&self) -> Vec<Report> {
+        self.lock().1.iter().take(REPORTS_SENT_MAX).cloned().collect()
+    }
+
+    /// Waits until a report is added.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().1.is_empty()
+    }
+
+    fn acknowledge(&self, sequence: u64) -> Option<Report> {
+        let mut queue = self.lock();
+        let at = queue.1.iter().position(|r| r.sequence == sequence)?;
+        self.room.add_permits(1);
+        queue.1.remove(at)
+    }
+
+    fn drop_all_of(&self, key: &AttemptKey) {
+        let mut queue = self.lock();
+        let before = queue.1.len();
+        queue.1.retain(|r| r.key != *key);
+        self.room.add_permits(before - queue.1.len());
+    }
+
+    fn holds(&self, key: &AttemptKey) -> bool {
+        self.lock().1.iter().any(|r| r.key == *key)
+    }
+}
+
+struct Running {
+    stop: CancellationToken,
+    /// On stopping, say that the unit is given back.
+    gives_back: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// The attempts of a node.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    running: Arc<Mutex<HashMap<AttemptKey, Running>>>,
+    outbox: Arc<Outbox>,
+    roots: Roots,
+    count: u32,
+    ended: Arc<Notify>,
+}
+
+impl Slots {
+    pub(crate) fn new(count: u32, roots: Roots) -> Self {
+        Self { running: Arc::default(), outbox: Arc::new(Outbox::new()), roots, count, ended: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptKey, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Attempts that could be started now.
+    pub(crate) fn free(&self) -> u32 {
+        self.count.saturating_sub(self.lock().len() as u32)
+    }
+
+    /// Nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Leases that are worked on, and how far they are.
+    pub(crate) fn held(&self) -> Vec<(AttemptKey, Counters)> {
+        self.lock().iter().map(|(key, running)| (key.clone(), running.progress.counters())).collect()
+    }
+
+    /// Waits until an attempt has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Begins what was granted. A grant that comes again changes nothing.
+    pub(crate) fn start(&self, grant: Grant) {
+        let key = grant.key.clone();
+        if self.outbox.holds(&key) {
+            return;
+        }
+        let running =
+            Running { stop: CancellationToken::new(), gives_back: Arc::default(), progress: Arc::default() };
+        let (stop, gives_back, progress) = (running.stop.clone(), running.gives_back.clone(), running.progress.clone());
+        {
+            let mut all = self.lock();
+            if all.contains_key(&key) {
+                return;
+            }
+            all.insert(key.clone(), running);
+        }
+        tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt begins");
+        let slots = self.clone();
+        tokio::spawn(async move {
+            let path = match &grant.work {
+                Work::List { source, .. } => source.folder_path.clone(),
+                Work::Copy(copy) => copy.file.path.clone(),
+            };
+            // In a task of its own, so that a panic ends the attempt and not the node.
+            let attempt = tokio::spawn(slots.clone().attempt(grant, progress, stop));
+            let event = match attempt.await {
+                Ok(Ok(event)) => event,
+                Ok(Err(failure)) => Some(Event::Failed(failure)),
+                Err(_) => Some(Event::Failed(copy::panicked(&path))),
+            };
+            let event = event.or_else(|| gives_back.load(Ordering::SeqCst).then_some(Event::GivenBack));
+            if let Some(event) = event {
+                match &event {
+                    Event::Failed(failure) => {
+                        tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, code = %failure.code, "attempt failed: {}", failure.message);
+                    }
+                    _ => tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt ends"),
+                }
+                slots.outbox.push(key.clone(), event).await;
+            }
+            slots.lock().remove(&key);
+            slots.ended.notify_one();
+            slots.outbox.changed.notify_one();
+        });
+    }
+
+    /// Runs one attempt to its last event; `None` if it was stopped.
+    async fn attempt(
+        self,
+        grant: Grant,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<Option<Event>, Failure> {
+        let key = grant.key;
+        match grant.work {
+            Work::Copy(work) => {
+                let (outbox, of) = (self.outbox.clone(), key.clone());
+                let staged = move |chunk| {
+                    let (outbox, key) = (outbox.clone(), of.clone());
+                    async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
+                };
+                let copied = copy::copy(&key, *work, self.roots.clone(), progress, &stop, staged).await?;
+                Ok(copied.map(|Copied { counters, chunks, columns }| Event::Completed { counters, chunks, columns }))
+            }
+            Work::List { source, page_files_max, sample_files_max } => {
+                let (sender, mut pages) = mpsc::channel(1);
+                let (roots, token) = (self.roots.clone(), stop.clone());
+                let lister = tokio::task::spawn_blocking(move || {
+                    list::list(&source, &roots, page_files_max, sample_files_max, &token, sender)
+                });
+                let mut last = None;
+                while let Some(page) = pages.recv().await {
+                    if page.last {
+                        // It ends the attempt, so it goes out as the attempt's outcome.
+                        last = Some(Event::Listed(page));
+                    } else {
+                        self.outbox.push(key.clone(), Event::Listed(page)).await;
+                    }
+                }
+                match lister.await {
+                    Ok(_) if stop.is_cancelled() => Ok(None),
+                    Ok(result) => result.map(|()| last),
+                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                    Err(e) => Err(Failure::internal(e.to_string())),
+                }
+            }
+        }
+    }
+
+    /// Ends an attempt that is not wanted any more; nothing is said of it.
+    pub(crate) fn stop(&self, key: &AttemptKey, reason: &str) {
+        if let Some(running) = self.lock().get(key) {
+            tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, reason, "attempt is stopped");
+            running.stop.cancel();
+        }
+        self.outbox.drop_all_of(key);
+    }
+
+    /// Ends all attempts; their units are given back.
+    pub(crate) fn give_all_back(&self) {
+        for running in self.lock().values() {
+            running.gives_back.store(true, Ordering::SeqCst);
+            running.stop.cancel();
+        }
+    }
+
+    /// The coordinator has dealt with a report. A refused one ends its attempt.
+    pub(crate) fn acknowledge(&self, sequence: u64, refused: bool) {
+        if let Some(report) = self.outbox.acknowledge(sequence)
+            && refused
+        {
+            self.stop(&report.key, "the lease is another node's by now");
+        }
+    }
+}
