@@ -1,0 +1,196 @@
+//! Who may do what in staging: the coordinator signs short-lived access and gives each party only what it needs.
+//!
+//! Nodes may write, the cluster may read one blob, the coordinator itself lists and deletes. Nothing signed is stored.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use ferry_common::{
+    activity::{Integrity, Secret, Staging, StagingType},
+    clock::Millis,
+    failure::{Code, Failure},
+    storage::{self, StagingStorage},
+    unit::StagingTarget,
+};
+use ferry_kusto::commands::IngestSource;
+use ring::hmac;
+use std::time::Duration;
+
+/// Version of the signature's form. Azurite and every cloud know it.
+const SAS_VERSION: &str = "2023-11-03";
+/// How long a node's signature holds: longer than an attempt should take.
+const WRITE_TTL: Duration = Duration::from_secs(12 * 3600);
+/// How long the cluster's signature holds: an ingestion may wait and run for an hour each.
+const READ_TTL: Duration = Duration::from_secs(4 * 3600);
+/// How long the coordinator's own signature holds.
+const OWN_TTL: Duration = Duration::from_secs(3600);
+
+/// Staging, and the secret that opens it.
+pub(crate) enum Access {
+    Key { container: Container, key: Secret, md5: bool },
+    Sas { container: String, sas: Secret, md5: bool },
+    Folder(String),
+}
+
+/// A container's address, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// Without a slash at its end.
+    url: String,
+    account: String,
+    name: String,
+}
+
+impl Container {
+    fn parse(url: &str) -> Option<Self> {
+        let url = url.trim_end_matches('/');
+        let (_, rest) = url.split_once("://")?;
+        let (host, path) = rest.split_once('/')?;
+        let host_name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        // The emulator puts the account into the path.
+        let (account, name) = if host_name == "localhost" || host_name.parse::<std::net::IpAddr>().is_ok() {
+            path.split_once('/')?
+        } else {
+            (host.split('.').next()?, path)
+        };
+        let fits = !account.is_empty() && !name.is_empty() && !name.contains('/');
+        fits.then(|| Self { url: url.to_owned(), account: account.to_owned(), name: name.to_owned() })
+    }
+
+    /// A service SAS for the container, or for one blob of it.
+    fn signed(&self, key: &Secret, permissions: &str, blob: Option<&str>, expires: Millis) -> Result<String, Failure> {
+        let key = BASE64
+            .decode(key.expose())
+            .map_err(|_| Failure::settings(Code::StagingForbidden, "staging.accountKey is not a storage account's key"))?;
+        let (resource, path) = match blob {
+            Some(blob) => ("b", format!("/blob/{}/{}/{blob}", self.account, self.name)),
+            None => ("c", format!("/blob/{}/{}", self.account, self.name)),
+        };
+        // Whole seconds, as the form wants them.
+        let expires = Millis(expires.0 / 1000 * 1000).to_string();
+        let protocol = if self.url.starts_with("https://") { "https" } else { "https,http" };
+        // Azure Storage, "Create a service SAS", versions from 2020-12-06: the fields in this order.
+        let to_sign = [
+            permissions, "", &expires, &path, "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", "",
+        ]
+        .join("\n");
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), to_sign.as_bytes());
+        let signature = query_encoded(&BASE64.encode(signature));
+        let (expires, protocol) = (query_encoded(&expires), query_encoded(protocol));
+        Ok(format!("sv={SAS_VERSION}&se={expires}&sr={resource}&sp={permissions}&spr={protocol}&sig={signature}"))
+    }
+}
+
+fn query_encoded(text: &str) -> String {
+    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// A blob's name in an address: slashes stay.
+fn path_encoded(name: &str) -> String {
+    name.bytes()
+        .map(|b| match b {
+            b'/' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
+            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+impl Access {
+    /// Resolves the secrets of an activity's staging.
+    pub(crate) fn open(staging: &Staging) -> Result<Self, Failure> {
+        let md5 = staging.integrity == Integrity::Md5;
+        let invalid = |why: &str| Failure::settings(Code::SettingsInvalid, why.to_owned());
+        match staging.kind {
+            StagingType::FileSystem => {
+                Ok(Self::Folder(staging.folder_path.clone().ok_or_else(|| invalid("staging.folderPath is missing"))?))
+            }
+            StagingType::AzureBlob => {
+                let url = staging.container.as_deref().ok_or_else(|| invalid("staging.container is missing"))?;
+                if let Some(sas) = &staging.sas {
+                    let sas = sas.resolve()?;
+                    let sas = Secret::new(sas.expose().trim_start_matches('?').to_owned());
+                    return Ok(Self::Sas { container: url.trim_end_matches('/').to_owned(), sas, md5 });
+                }
+                let container = Container::parse(url).ok_or_else(|| {
+                    invalid("staging.container is not an address such as https://account.blob.core.windows.net/container")
+                })?;
+                let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
+                Ok(Self::Key { container, key: key.resolve()?, md5 })
+            }
+        }
+    }
+
+    /// What a node gets: it may write, and nothing else.
+    pub(crate) fn for_node(&self, now: Millis) -> Result<StagingTarget, Failure> {
+        self.target("cw", now.plus(WRITE_TTL))
+    }
+
+    fn target(&self, permissions: &str, expires: Millis) -> Result<StagingTarget, Failure> {
+        Ok(match self {
+            Self::Key { container, key, md5 } => {
+                let sas = container.signed(key, permissions, None, expires)?;
+                StagingTarget::AzureBlob { container_sas_url: format!("{}?{sas}", container.url), md5: *md5 }
+            }
+            Self::Sas { container, sas, md5 } => {
+                StagingTarget::AzureBlob { container_sas_url: format!("{container}?{}", sas.expose()), md5: *md5 }
+            }
+            Self::Folder(folder) => StagingTarget::FileSystem { folder: folder.clone() },
+        })
+    }
+
+    /// What the cluster gets: it may read this blob.
+    pub(crate) fn for_cluster(&self, blob: &str, now: Millis) -> Result<IngestSource, Failure> {
+        Ok(match self {
+            Self::Key { container, key, .. } => {
+                let sas = container.signed(key, "r", Some(blob), now.plus(READ_TTL))?;
+                IngestSource::Url(format!("{}/{}?{sas}", container.url, path_encoded(blob)))
+            }
+            Self::Sas { container, sas, .. } => {
+                IngestSource::Url(format!("{container}/{}?{}", path_encoded(blob), sas.expose()))
+            }
+            Self::Folder(folder) => IngestSource::Path(format!("{}/{blob}", folder.trim_end_matches('/'))),
+        })
+    }
+
+    /// The coordinator's own access: list and delete.
+    pub(crate) fn storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
+        Ok(storage::open(&self.target("dl", now.plus(OWN_TTL))?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containers_address_is_taken_apart() {
+        for (url, account, name) in [
+            ("https://acct.blob.core.windows.net/staging/", "acct", "staging"),
+            ("http://127.0.0.1:10000/devstoreaccount1/staging", "devstoreaccount1", "staging"),
+            ("http://localhost:10000/devstoreaccount1/staging", "devstoreaccount1", "staging"),
+        ] {
+            let container = Container::parse(url).unwrap();
+            assert_eq!((container.account.as_str(), container.name.as_str()), (account, name));
+        }
+        for bad in ["https://acct.blob.core.windows.net/", "https://acct.blob.core.windows.net/a/b", "acct"] {
+            assert!(Container::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    /// Key, fields and result from a signature that Azurite accepted.
+    #[test]
+    fn a_signature_covers_its_fields() {
+        let container = Container::parse("https://acct.blob.core.windows.net/staging").unwrap();
+        let key = Secret::new(BASE64.encode("key"));
+        let one = container.signed(&key, "cw", None, Millis(1_800_000_000_123)).unwrap();
+        assert!(one.starts_with("sv=2023-11-03&se=2027-01-15T08%3A00%3A00Z&sr=c&sp=cw&spr=https&sig="), "{one}");
+        let signature = |sas: &str| sas.rsplit_once("sig=").unwrap().1.to_owned();
+        for other in [
+            container.signed(&key, "r", None, Millis(1_800_000_000_123)).unwrap(),
+            container.signed(&key, "cw", Some("a"), Millis(1_800_000_000_123)).unwrap(),
+            container.signed(&key, "cw", None, Millis(1_800_000_001_123)).unwrap(),
+        ] {
+            assert_ne!(signature(&one), signature(&other));
+        }
+        assert!(container.signed(&Secret::new("no base64!".into()), "r", None, Millis(0)).is_err());
+    }
+}

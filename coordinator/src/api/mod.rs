@@ -1,0 +1,215 @@
+//! HTTP and JSON for programs and the CLI. It holds no rule of its own.
+
+use crate::{
+    core::{ChangeError, Core},
+    report,
+    state::run::{RunEvent, RunState},
+    store::{RunRow, RunTimes, StoreError, Write},
+};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use ferry_common::{
+    activity::{ACTIVITY_BYTES_MAX, Activity},
+    clock::Millis,
+    failure::Failure,
+    id::RunId,
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+/// Runs that a list shows when not asked for a number.
+const RUNS_DEFAULT: u32 = 50;
+const RUNS_MAX: u32 = 1_000;
+/// Nodes that were silent for longer are not listed.
+const NODES_SEEN_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
+pub(crate) fn router(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/api/v1/runs", get(list_runs).post(submit_run))
+        .route("/api/v1/runs/{run}", get(show_run))
+        .route("/api/v1/runs/{run}/report", get(report_run))
+        .route("/api/v1/runs/{run}/cancel", post(cancel_run))
+        .route("/api/v1/nodes", get(list_nodes))
+        .route("/api/v1/nodes/{node}/drain", post(drain_node))
+        .layer(DefaultBodyLimit::max(ACTIVITY_BYTES_MAX + 4096))
+        .with_state(core)
+}
+
+/// An answer that is not what was asked for, as RFC 9457 has it.
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({"status": self.status.as_u16(), "title": self.code, "detail": self.detail});
+        let mut response = (self.status, Json(body)).into_response();
+        let kind = axum::http::HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "StoreFailed", detail: error.to_string() }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Store(e) => e.into(),
+            ChangeError::Refused(e) => Self { status: StatusCode::CONFLICT, code: "Refused", detail: e.to_string() },
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, code: failure.code.as_str(), detail: failure.message }
+    }
+}
+
+fn bad_request(detail: impl ToString) -> Problem {
+    Problem { status: StatusCode::BAD_REQUEST, code: "BadRequest", detail: detail.to_string() }
+}
+
+fn not_found(what: &str, name: &str) -> Problem {
+    Problem { status: StatusCode::NOT_FOUND, code: "NotFound", detail: format!("there is no {what} {name:?}") }
+}
+
+async fn ready(State(core): State<Arc<Core>>) -> Result<&'static str, Problem> {
+    core.store.recent_runs(1).await?;
+    Ok("ready")
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Submission {
+    /// Default: a new one.
+    run_id: Option<String>,
+    activity: serde_json::Value,
+}
+
+async fn submit_run(State(core): State<Arc<Core>>, body: String) -> Result<Response, Problem> {
+    let submission: Submission = serde_json::from_str(&body).map_err(bad_request)?;
+    let activity = Activity::parse(&submission.activity.to_string(), "activity")?;
+    let id = match submission.run_id {
+        Some(id) => RunId::try_from(id).map_err(bad_request)?,
+        None => RunId::generate(),
+    };
+    let row = RunRow {
+        id: id.clone(),
+        activity,
+        state: RunState::Queued,
+        revision: 1,
+        times: RunTimes { submitted: core.now(), ..RunTimes::default() },
+        listing_page: 0,
+        files: 0,
+        sample: Vec::new(),
+        plan: None,
+        warnings: Vec::new(),
+        peak_slots: 0,
+        lost_attempts: 0,
+        sweep_at: None,
+        is_swept: false,
+    };
+    match core.store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await {
+        Ok(()) => {
+            tracing::info!(run = %id, activity = row.activity.name, "run is submitted");
+            core.ring();
+            Ok((StatusCode::CREATED, Json(report::run_view(&core, &row).await?)).into_response())
+        }
+        // The same id twice is one run, unless it is another activity.
+        Err(StoreError::Conflict) => match core.store.run(&id).await? {
+            Some(known) if known.activity == row.activity => Ok(Json(report::run_view(&core, &known).await?).into_response()),
+            _ => Err(Problem {
+                status: StatusCode::CONFLICT,
+                code: "RunExists",
+                detail: format!("run {id} was submitted before with another activity"),
+            }),
+        },
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    limit: Option<u32>,
+}
+
+async fn list_runs(State(core): State<Arc<Core>>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    let mut views = Vec::new();
+    for run in core.store.recent_runs(query.limit.unwrap_or(RUNS_DEFAULT).min(RUNS_MAX)).await? {
+        views.push(report::run_view(&core, &run).await?);
+    }
+    Ok(Json(json!({"runs": views})).into_response())
+}
+
+async fn find_run(core: &Core, id: &str) -> Result<RunRow, Problem> {
+    let id: RunId = id.parse().map_err(bad_request)?;
+    core.store.run(&id).await?.ok_or_else(|| not_found("run", id.as_str()))
+}
+
+async fn show_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let run = find_run(&core, &id).await?;
+    Ok(Json(report::run_view(&core, &run).await?).into_response())
+}
+
+async fn report_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let run = find_run(&core, &id).await?;
+    Ok(Json(report::run_report(&core, &run).await?).into_response())
+}
+
+async fn cancel_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let run = find_run(&core, &id).await?;
+    let now = core.now();
+    match core
+        .apply_to_run(&run.id, RunEvent::CancelAsked, |row| {
+            if row.state.is_final() {
+                row.times.ended = Some(now);
+            }
+        })
+        .await
+    {
+        // Asking again, or after the end, changes nothing.
+        Ok(_) | Err(ChangeError::Refused(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let run = find_run(&core, &id).await?;
+    Ok(Json(report::run_view(&core, &run).await?).into_response())
+}
+
+async fn list_nodes(State(core): State<Arc<Core>>) -> Result<Response, Problem> {
+    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
+    let nodes = core.store.nodes(since).await?;
+    Ok(Json(json!({"nodes": report::node_views(&core, nodes).await?})).into_response())
+}
+
+/// Drains the nodes of this name or id.
+async fn drain_node(State(core): State<Arc<Core>>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
+    let mut nodes = core.store.nodes(since).await?;
+    nodes.retain(|n| !n.has_left && (n.name == name || n.id.as_str() == name));
+    if nodes.is_empty() {
+        return Err(not_found("node", &name));
+    }
+    for node in &mut nodes {
+        node.is_draining = true;
+        core.store.commit(vec![Write::PutNode(node.clone())]).await?;
+    }
+    core.ring();
+    Ok(Json(json!({"nodes": report::node_views(&core, nodes).await?})).into_response())
+}

@@ -1,0 +1,43 @@
+//! Checked settings of a coordinator.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Settings of a coordinator.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// Where nodes dial in. Port 0: any.
+    pub grpc: SocketAddr,
+    /// Where programs dial in. Port 0: any.
+    pub http: SocketAddr,
+    /// File of the store.
+    pub store: PathBuf,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Limits of a coordinator.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a lease lasts without a word from its node.
+    pub lease_ttl: Duration,
+    /// Runs that are driven at once; more wait in `Queued`.
+    pub runs_active_max: usize,
+    /// Tries of a transient failure of the sink before a run's plan fails.
+    pub preflight_tries_max: u32,
+    /// Failures of one ingest command, throttling aside, before it counts as refused.
+    pub command_failures_max: u32,
+    /// How long the outcome of a sending may stay in doubt.
+    pub doubt_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lease_ttl: Duration::from_secs(20),
+            runs_active_max: 32,
+            preflight_tries_max: 4,
+            command_failures_max: 20,
+            doubt_max: Duration::from_secs(2 * 3600),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What every part of the coordinator shares: store, clock, limits, and a bell that rings when something changed.
+
+use crate::{
+    config::Limits,
+    state::{Refused, run::RunEvent},
+    store::{RunRow, Store, StoreError, Write},
+};
+use ferry_common::{
+    clock::{Clock, Millis},
+    id::{RunId, UnitNumber},
+    unit::Counters,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+
+/// Conflicts in a row after which a change is given up: another writer is not the reason any more.
+const CONFLICTS_MAX: u32 = 20;
+
+/// Shared parts. What stands in memory alone may be lost at any time: progress bars and peaks.
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+    pub(crate) started: Millis,
+    bell: watch::Sender<u64>,
+    live: Mutex<HashMap<RunId, LiveRun>>,
+}
+
+/// What is known of a run only while its attempts go on.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct LiveRun {
+    pub(crate) progress: HashMap<UnitNumber, Counters>,
+    pub(crate) peak_slots: u32,
+}
+
+/// A change to a row that was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl Core {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        let started = clock.now();
+        Self { store, clock, limits, started, bell: watch::Sender::new(0), live: Mutex::default() }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// Rings the bell: held calls and duties look again.
+    pub(crate) fn ring(&self) {
+        self.bell.send_modify(|n| *n += 1);
+    }
+
+    /// Hears the bell from now on.
+    pub(crate) fn bell(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
+    pub(crate) fn live(&self) -> MutexGuard<'_, HashMap<RunId, LiveRun>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counters of attempts that go on, summed.
+    pub(crate) fn live_counters(&self, run: &RunId) -> Counters {
+        let mut sum = Counters::default();
+        if let Some(live) = self.live().get(run) {
+            live.progress.values().for_each(|c| sum += *c);
+        }
+        sum
+    }
+
+    /// Changes a run: read, change, store, and again when another writer was faster. `None` from `change` changes
+    /// nothing.
+    pub(crate) async fn change_run(
+        &self,
+        id: &RunId,
+        mut change: impl FnMut(RunRow) -> Result<Option<RunRow>, Refused> + Send,
+    ) -> Result<Option<RunRow>, ChangeError> {
+        for _ in 0..CONFLICTS_MAX {
+            let Some(old) = self.store.run(id).await? else { return Ok(None) };
+            let (from, revision) = (old.state.name(), old.revision);
+            let Some(new) = change(old)? else { return Ok(None) };
+            debug_assert_eq!(new.revision, revision);
+            match self.store.commit(vec![Write::UpdateRun(Box::new(new.clone()))]).await {
+                Ok(()) => {
+                    if new.state.name() != from {
+                        tracing::info!(run = %id, from, to = new.state.name(), "run changes");
+                    }
+                    self.ring();
+                    return Ok(Some(RunRow { revision: revision + 1, ..new }));
+                }
+                Err(StoreError::Conflict) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Applies an event to a run; `then` sets what goes with it.
+    pub(crate) async fn apply_to_run(
+        &self,
+        id: &RunId,
+        event: RunEvent,
+        mut then: impl FnMut(&mut RunRow) + Send,
+    ) -> Result<Option<RunRow>, ChangeError> {
+        self.change_run(id, |mut row| {
+            row.state = row.state.apply(event.clone())?;
+            then(&mut row);
+            Ok(Some(row))
+        })
+        .await
+    }
+}

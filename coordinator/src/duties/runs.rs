@@ -1,0 +1,322 @@
+//! Drives runs: each live run has one driver, which looks at its rows, applies what follows, and then acts.
+
+use super::{LOOK_INTERVAL, sweep};
+use crate::{
+    core::{ChangeError, Core},
+    ingest::{Ingester, preflight},
+    state::{
+        run::{RunEvent, RunState},
+        unit::{UnitEvent, UnitState},
+    },
+    store::{RunRow, StoreError, UnitRow, Write},
+};
+use ferry_common::{
+    failure::{Failure, Retry, backoff},
+    id::{RunId, UnitNumber},
+    unit::{Counters, FileVersion},
+};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Units that one look takes up.
+const UNITS_MAX: u32 = 500;
+/// Wait after a look that failed.
+const ERROR_WAIT: Duration = Duration::from_secs(1);
+
+/// Gives each live run a driver.
+pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
+    let mut drivers = JoinSet::new();
+    let driven: Arc<Mutex<HashSet<RunId>>> = Arc::default();
+    let mut bell = core.bell();
+    while !shutdown.is_cancelled() {
+        match core.store.live_runs().await {
+            Err(e) => tracing::error!("runs: {e}"),
+            Ok(runs) => {
+                for run in runs {
+                    let mut driven_now = driven.lock().unwrap_or_else(PoisonError::into_inner);
+                    if driven_now.len() < core.limits.runs_active_max && driven_now.insert(run.id.clone()) {
+                        let (core, shutdown, driven) = (core.clone(), shutdown.clone(), driven.clone());
+                        drivers.spawn(async move {
+                            let id = run.id.clone();
+                            Driver::new(core.clone(), run.id).drive(shutdown).await;
+                            core.live().remove(&id);
+                            driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                        });
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            _ = bell.changed() => {}
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            () = shutdown.cancelled() => {}
+            Some(_) = drivers.join_next() => {}
+        }
+    }
+    while drivers.join_next().await.is_some() {}
+}
+
+/// What a driver does next.
+enum Next {
+    /// Look again when something changed, or after a while.
+    Wait(Duration),
+    /// Look again at once.
+    Again,
+    /// There is nothing left to do.
+    Done,
+}
+
+struct Driver {
+    core: Arc<Core>,
+    id: RunId,
+    ingester: Option<Ingester>,
+    preflight_failures: u32,
+}
+
+impl Driver {
+    fn new(core: Arc<Core>, id: RunId) -> Self {
+        Self { core, id, ingester: None, preflight_failures: 0 }
+    }
+
+    async fn drive(mut self, shutdown: CancellationToken) {
+        let mut bell = self.core.bell();
+        loop {
+            bell.mark_unchanged();
+            let step = tokio::select! {
+                step = self.step() => step,
+                () = shutdown.cancelled() => return,
+            };
+            let wait = match step {
+                Ok(Next::Done) => return,
+                Ok(Next::Again) => continue,
+                Ok(Next::Wait(wait)) => wait,
+                Err(ChangeError::Refused(refused)) => {
+                    // Another writer changed the run since it was read.
+                    tracing::debug!(run = %self.id, "{refused}");
+                    continue;
+                }
+                Err(ChangeError::Store(e)) => {
+                    tracing::error!(run = %self.id, "{e}");
+                    ERROR_WAIT
+                }
+            };
+            tokio::select! {
+                _ = bell.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Next, ChangeError> {
+        let Some(run) = self.core.store.run(&self.id).await? else { return Ok(Next::Done) };
+        match run.state.clone() {
+            RunState::Queued => self.admit(&run).await,
+            RunState::Planning => self.plan(&run).await,
+            RunState::Copying => self.watch_copying(&run).await,
+            RunState::Ingesting => self.ingest(&run).await,
+            RunState::Cancelling | RunState::Failing { .. } => self.drain(&run).await,
+            RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
+                sweep::sweep(&self.core, &run).await?;
+                let run = self.core.store.run(&self.id).await?;
+                Ok(match run.and_then(|r| r.sweep_at) {
+                    None => Next::Done,
+                    Some(at) => Next::Wait(at.since(self.core.now()).max(ERROR_WAIT)),
+                })
+            }
+        }
+    }
+
+    async fn admit(&self, run: &RunRow) -> Result<Next, ChangeError> {
+        let listing = UnitRow {
+            run: run.id.clone(),
+            number: UnitNumber::LISTING,
+            state: UnitState::NEW,
+            revision: 1,
+            file: FileVersion {
+                path: run.activity.source.folder_path.clone(),
+                relative_path: String::new(),
+                size_bytes: 0,
+                modified_ns: 0,
+                etag: String::new(),
+            },
+            attempts: 0,
+            counters: Counters::default(),
+            columns: Vec::new(),
+            last_failure: None,
+            node_name: String::new(),
+        };
+        let mut admitted = run.clone();
+        admitted.state = admitted.state.apply(RunEvent::Admitted)?;
+        admitted.times.started = Some(self.core.now());
+        let writes = vec![Write::InsertUnits(vec![listing]), Write::UpdateRun(Box::new(admitted))];
+        match self.core.store.commit(writes).await {
+            Ok(()) => tracing::info!(run = %self.id, from = "Queued", to = "Planning", "run changes"),
+            Err(StoreError::Conflict) => {}
+            Err(e) => return Err(e.into()),
+        }
+        self.core.ring();
+        Ok(Next::Again)
+    }
+
+    /// Waits for the listing, then looks at the sink and stores the plan.
+    async fn plan(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
+        match listing.map(|l| l.state) {
+            Some(UnitState::Ingested) => {}
+            Some(UnitState::Failed { failure }) => return self.fail(failure).await,
+            _ => return Ok(Next::Wait(LOOK_INTERVAL)),
+        }
+        match preflight::look(&run.activity, &run.sample).await {
+            Ok((plan, warnings)) => {
+                let now = self.core.now();
+                self.core
+                    .apply_to_run(&self.id, RunEvent::PlanStored, |row| {
+                        row.plan = Some(plan.clone());
+                        row.warnings.extend(warnings.clone());
+                        row.times.copying = Some(now);
+                    })
+                    .await?;
+                Ok(Next::Again)
+            }
+            Err(failure) => {
+                self.preflight_failures += 1;
+                if failure.retry == Retry::Never || self.preflight_failures >= self.core.limits.preflight_tries_max {
+                    return self.fail(failure).await;
+                }
+                tracing::warn!(run = %self.id, code = %failure.code, "looking at the sink failed, trying again: {}", failure.message);
+                Ok(Next::Wait(backoff(self.preflight_failures, 0.5)))
+            }
+        }
+    }
+
+    async fn fail(&self, failure: Failure) -> Result<Next, ChangeError> {
+        tracing::error!(run = %self.id, code = %failure.code, "run fails: {}", failure.message);
+        self.core.apply_to_run(&self.id, RunEvent::FailureFound(failure), |_| {}).await?;
+        Ok(Next::Again)
+    }
+
+    /// The failure of a failed file, if there is one.
+    async fn failed_file(&self) -> Result<Option<Failure>, ChangeError> {
+        let failed = self.core.store.files(&self.id, Some("Failed"), UnitNumber::LISTING, 1).await?;
+        Ok(failed.into_iter().find_map(|u| match u.state {
+            UnitState::Failed { failure } => Some(failure),
+            _ => None,
+        }))
+    }
+
+    async fn watch_copying(&self, run: &RunRow) -> Result<Next, ChangeError> {
+        let counts = self.core.store.unit_counts(&self.id).await?;
+        if counts.failed > 0
+            && let Some(failure) = self.failed_file().await?
+        {
+            return self.fail(failure).await;
+        }
+        if counts.pending + counts.leased > 0 {
+            return Ok(Next::Wait(LOOK_INTERVAL));
+        }
+        debug_assert_eq!(counts.total(), run.files);
+        let now = self.core.now();
+        let peak = self.core.live().get(&self.id).map_or(0, |l| l.peak_slots);
+        self.core
+            .apply_to_run(&self.id, RunEvent::LastUnitStaged, |row| {
+                row.times.ingesting.get_or_insert(now);
+                row.peak_slots = row.peak_slots.max(peak);
+            })
+            .await?;
+        Ok(Next::Again)
+    }
+
+    /// Follows ingest commands; when all are confirmed, so are all units, and the run.
+    async fn ingest(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        let step = match self.ingester(run) {
+            Ok(ingester) => ingester.step(run, true).await?,
+            Err(failure) => return self.fail(failure).await,
+        };
+        if let Some(failure) = step.failure {
+            return self.fail(failure).await;
+        }
+        if step.unit_returned {
+            self.core.apply_to_run(&self.id, RunEvent::UnitReturned, |_| {}).await?;
+            return Ok(Next::Again);
+        }
+        if let Some(wait) = step.wait {
+            return Ok(Next::Wait(wait));
+        }
+        if let Some(failure) = self.failed_file().await? {
+            return self.fail(failure).await;
+        }
+        self.confirm_units().await?;
+        let now = self.core.now();
+        self.core
+            .apply_to_run(&self.id, RunEvent::LastUnitIngested, |row| {
+                row.times.ended = Some(now);
+                row.sweep_at = Some(now);
+            })
+            .await?;
+        Ok(Next::Again)
+    }
+
+    fn ingester(&mut self, run: &RunRow) -> Result<&mut Ingester, Failure> {
+        match &mut self.ingester {
+            Some(ingester) => Ok(ingester),
+            none => Ok(none.insert(Ingester::new(self.core.clone(), run)?)),
+        }
+    }
+
+    /// Every command is confirmed, so every staged unit is in the table.
+    async fn confirm_units(&self) -> Result<(), ChangeError> {
+        loop {
+            let staged = self.core.store.files(&self.id, Some("Staged"), UnitNumber::LISTING, UNITS_MAX).await?;
+            if staged.is_empty() {
+                return Ok(());
+            }
+            let mut writes = Vec::with_capacity(staged.len());
+            for mut unit in staged {
+                unit.state = unit.state.apply(UnitEvent::Confirmed)?;
+                writes.push(Write::UpdateUnit(Box::new(unit)));
+            }
+            self.core.store.commit(writes).await?;
+        }
+    }
+
+    /// Drops what is not begun, follows what is in flight to its end, and ends the run.
+    async fn drain(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        let counts = self.core.store.unit_counts(&self.id).await?;
+        let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
+        let had_leases = counts.leased > 0 || listing.is_some_and(|l| l.state.lease().is_some());
+        self.core.store.commit(vec![Write::DropUnits(self.id.clone())]).await?;
+        // Without access to the sink nothing can be in flight that was sent by this program since its start; what an
+        // earlier one left in doubt stays in doubt, and is said so.
+        match self.ingester(run) {
+            Ok(ingester) => {
+                if let Some(wait) = ingester.step(run, false).await?.wait {
+                    return Ok(Next::Wait(wait));
+                }
+            }
+            Err(failure) => tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message),
+        }
+        let now = self.core.now();
+        let kept = self.core.store.command_counts(&self.id).await?;
+        self.core
+            .apply_to_run(&self.id, RunEvent::Drained, |row| {
+                row.times.ended = Some(now);
+                row.sweep_at = Some(now);
+                // Nodes hear of the end with their next word; until then they may stage.
+                row.lost_attempts += u32::from(had_leases);
+                if kept.confirmed > 0 {
+                    row.warnings.push(format!(
+                        "{} rows of {} ingest commands stay in table {}: they carry tags that begin with ingest-by:ferry:{}/",
+                        kept.rows_confirmed, kept.confirmed, row.activity.sink.table, row.id
+                    ));
+                }
+            })
+            .await?;
+        Ok(Next::Again)
+    }
+}

@@ -1,0 +1,57 @@
+//! Deletes staging blobs that nobody will ingest any more: all of a run's, once it has ended.
+
+use crate::{
+    access::Access,
+    core::{ChangeError, Core},
+    store::RunRow,
+};
+use ferry_common::{failure::Failure, staging};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::time::Duration;
+
+/// Blobs that one look takes up.
+const BLOBS_MAX: usize = 5_000;
+/// Deletions at once.
+const DELETES_MAX: usize = 16;
+/// Wait after a failed sweep.
+const RETRY_WAIT: Duration = Duration::from_secs(60);
+
+/// Sweeps a run that has ended, if it is time.
+pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> {
+    if run.sweep_at.is_none_or(|at| at > core.now()) {
+        return Ok(());
+    }
+    let result = sweep_blobs(core, run).await;
+    if let Err(failure) = &result {
+        tracing::warn!(run = %run.id, code = %failure.code, "staging is not swept yet: {}", failure.message);
+    }
+    let was_clean = result.is_ok();
+    // A silent node may wake up once more and stage a blob under its old lease.
+    let late_writer = run.lost_attempts > 0 && !run.is_swept;
+    let next = match (was_clean, late_writer) {
+        (true, false) => None,
+        (true, true) => Some(core.now().plus(core.limits.lease_ttl * 3)),
+        (false, _) => Some(core.now().plus(RETRY_WAIT)),
+    };
+    core.change_run(&run.id, |mut row| {
+        row.sweep_at = next;
+        row.is_swept |= was_clean;
+        Ok(Some(row))
+    })
+    .await?;
+    Ok(())
+}
+
+async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<(), Failure> {
+    let storage = Access::open(&run.activity.staging)?.storage(core.now())?;
+    let prefix = staging::run_prefix(&run.id);
+    loop {
+        let blobs = storage.list(&prefix, BLOBS_MAX).await?;
+        if blobs.is_empty() {
+            break;
+        }
+        let deletions: Vec<_> = blobs.iter().map(|blob| storage.delete(&blob.name)).collect();
+        stream::iter(deletions).buffer_unordered(DELETES_MAX).try_collect::<Vec<()>>().await?;
+    }
+    Ok(storage.sweep_remains(&prefix).await?)
+}

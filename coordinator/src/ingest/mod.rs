@@ -1,0 +1,293 @@
+//! Stage 2: from staged blobs to visible rows. One command names one blob and carries its own tag.
+//!
+//! What if the process dies right here? Before a command leaves, its sending is stored. Whoever finds a sending without an
+//! outcome asks the cluster's journals and the table's tags first, and sends again only what surely had no effect; and a
+//! command that was taken after all is skipped by its tag.
+
+pub(crate) mod preflight;
+mod reconcile;
+mod watch;
+
+use crate::{
+    access::Access,
+    core::{ChangeError, Core},
+    state::command::{CommandEvent, CommandState, Sent},
+    store::{CommandRow, RunRow, StoreError, Write},
+};
+use ferry_common::{
+    activity::{Activity, AuthType, FormatType},
+    clock::Millis,
+    failure::{Code, Failure, Fault, Retry, redact},
+    id::UnitNumber,
+};
+use ferry_kusto::{
+    Client, ClientOptions, KustoError, RequestId,
+    auth::{NoAuth, StaticBearer, TokenProvider},
+    commands::{self, Ingest},
+};
+use futures::{StreamExt as _, stream};
+use std::{sync::Arc, time::Duration};
+
+/// Commands in flight where the cluster does not tell its capacity.
+const CAPACITY_UNKNOWN: u32 = 2;
+/// Commands in flight at most, whatever the cluster tells.
+const CAPACITY_MAX: u32 = 64;
+/// How long a capacity that was told is believed.
+const CAPACITY_AGE_MAX: Duration = Duration::from_secs(60);
+/// Time that the cluster gets for a request that only looks or only submits.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Waits between looks: short at first, then longer.
+const LOOK_FIRST: Duration = Duration::from_millis(200);
+const LOOK_LAST: Duration = Duration::from_secs(5);
+
+/// A client of an activity's cluster.
+pub(crate) fn client_of(activity: &Activity) -> Result<Client, Failure> {
+    let auth = &activity.sink.auth;
+    let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
+        (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
+        _ => Arc::new(NoAuth),
+    };
+    let options = ClientOptions { server_timeout: REQUEST_TIMEOUT };
+    Client::new(&activity.sink.endpoint, tokens, options).map_err(|e| judged(&e))
+}
+
+/// Judges an error of the cluster.
+pub(crate) fn judged(error: &KustoError) -> Failure {
+    let message = redact(&error.to_string());
+    let transient = if error.is_permanent() { Retry::Never } else { Retry::Backoff };
+    let (code, fault, retry) = match error {
+        KustoError::Endpoint { .. } => (Code::SettingsInvalid, Fault::Settings, Retry::Never),
+        KustoError::Token { .. } => (Code::SinkForbidden, Fault::Settings, Retry::Never),
+        KustoError::Unreachable { .. } => (Code::SinkUnreachable, Fault::Sink, Retry::Backoff),
+        KustoError::Lost { .. } => (Code::SinkFailed, Fault::Sink, Retry::Backoff),
+        KustoError::Service(e) if e.is_throttled() => (Code::SinkThrottled, Fault::Sink, Retry::Backoff),
+        KustoError::Service(e) if e.is_forbidden() => (Code::SinkForbidden, Fault::Sink, Retry::Never),
+        KustoError::Service(e) if e.is_database_missing() => (Code::DatabaseNotFound, Fault::Settings, Retry::Never),
+        KustoError::Service(e) if e.is_entity_missing() => (Code::TableNotFound, Fault::Settings, Retry::Never),
+        KustoError::Service(_) => (Code::SinkFailed, Fault::Sink, transient),
+    };
+    Failure::new(code, fault, retry, message)
+}
+
+/// What one look at a run's commands found.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Look again after this; `None`: nothing is left to wait for.
+    pub(crate) wait: Option<Duration>,
+    /// The run cannot succeed.
+    pub(crate) failure: Option<Failure>,
+    /// A unit must be copied again.
+    pub(crate) unit_returned: bool,
+}
+
+/// Follows the commands of one run. Everything it remembers may be lost: the store has the rest.
+pub(crate) struct Ingester {
+    core: Arc<Core>,
+    client: Client,
+    access: Access,
+    capacity: u32,
+    capacity_asked: Option<Millis>,
+    looks: u32,
+    /// The failure seen last, for whoever asks why nothing moves.
+    last_failure: Option<Failure>,
+}
+
+impl Ingester {
+    pub(crate) fn new(core: Arc<Core>, run: &RunRow) -> Result<Self, Failure> {
+        Ok(Self {
+            core,
+            client: client_of(&run.activity)?,
+            access: Access::open(&run.activity.staging)?,
+            capacity: CAPACITY_UNKNOWN,
+            capacity_asked: None,
+            looks: 0,
+            last_failure: None,
+        })
+    }
+
+    /// Follows what is in flight, settles what is in doubt and, if `may_send`, sends what is due.
+    pub(crate) async fn step(&mut self, run: &RunRow, may_send: bool) -> Result<Step, ChangeError> {
+        let mut step = Step::default();
+        self.watch(run, &mut step).await?;
+        self.settle_doubts(run, &mut step).await?;
+        if may_send && step.failure.is_none() && !step.unit_returned {
+            self.send_due(run, &mut step).await?;
+        }
+        let counts = self.core.store.command_counts(&run.id).await?;
+        let in_doubt = !self.core.store.doubtful_commands(&run.id, 1).await?.is_empty();
+        let left = if may_send { counts.planned + counts.issued } else { counts.issued + u64::from(in_doubt) };
+        if left > 0 {
+            step.wait = Some((LOOK_FIRST * (1 + self.looks / 5)).min(LOOK_LAST));
+            self.looks += 1;
+        }
+        Ok(step)
+    }
+
+    /// Commands in flight at once: the cluster's own figure, asked now and then.
+    async fn refresh_capacity(&mut self, database: &str) {
+        let now = self.core.now();
+        if self.capacity_asked.is_some_and(|at| now.since(at) < CAPACITY_AGE_MAX) {
+            return;
+        }
+        self.capacity_asked = Some(now);
+        let id = RequestId::generate("capacity");
+        // Who may not look sends little at once.
+        self.capacity = match self.client.command(database, &commands::show_capacity_ingestions(), &id).await {
+            Ok(reply) => {
+                let total = reply.table.rows.first().and_then(|row| reply.table.long(row, "Total"));
+                total.and_then(|t| u32::try_from(t).ok()).map_or(CAPACITY_UNKNOWN, |t| t.clamp(1, CAPACITY_MAX))
+            }
+            Err(_) => CAPACITY_UNKNOWN,
+        };
+    }
+
+    async fn send_due(&mut self, run: &RunRow, step: &mut Step) -> Result<(), ChangeError> {
+        let due = self.core.store.due_commands(&run.id, self.core.now(), 1).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.refresh_capacity(&run.activity.sink.database).await;
+        let counts = self.core.store.command_counts(&run.id).await?;
+        let room = self.capacity.saturating_sub(u32::try_from(counts.issued).unwrap_or(u32::MAX));
+        let due = self.core.store.due_commands(&run.id, self.core.now(), room).await?;
+        let sendings: Vec<_> = due.into_iter().map(|command| self.send(run, command)).collect();
+        let sent: Vec<_> = stream::iter(sendings).buffer_unordered(CAPACITY_MAX as usize).collect().await;
+        for result in sent {
+            if let Some(failure) = result? {
+                self.note(failure, step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a failure: one that cannot pass ends the run.
+    fn note(&mut self, failure: Failure, step: &mut Step) {
+        if failure.retry == Retry::Never {
+            step.failure.get_or_insert(failure);
+        } else if self.last_failure.as_ref().is_none_or(|last| last.code != failure.code) {
+            tracing::warn!(code = %failure.code, "ingestion goes on after: {}", failure.message);
+            self.last_failure = Some(failure);
+        }
+    }
+
+    /// Sends one command. The sending is stored before a byte leaves.
+    async fn send(&self, run: &RunRow, command: CommandRow) -> Result<Option<Failure>, ChangeError> {
+        let text = match self.render(run, &command).await? {
+            Ok(text) => text,
+            Err(failure) => return Ok(Some(failure)),
+        };
+        let request_id = RequestId::generate("ingest");
+        let sent = Sent { request_id: request_id.as_str().to_owned(), at: self.core.now() };
+        let Some(command) = self.change(command, CommandEvent::Sending(sent)).await? else { return Ok(None) };
+        let reply = self.client.command(&run.activity.sink.database, &text, &request_id).await;
+        match reply {
+            Ok(reply) => {
+                let operation =
+                    reply.table.rows.first().map(|row| reply.table.text(row, "OperationId").to_owned()).unwrap_or_default();
+                if operation.is_empty() {
+                    // Taken, it seems, but without a name to ask for: the journals know.
+                    return Ok(None);
+                }
+                self.change(command, CommandEvent::Accepted { operation }).await?;
+                Ok(None)
+            }
+            Err(error) => self.send_failed(command, &error).await,
+        }
+    }
+
+    async fn send_failed(&self, command: CommandRow, error: &KustoError) -> Result<Option<Failure>, ChangeError> {
+        let failure = judged(error);
+        if error.outcome_is_unknown() {
+            // It stays in doubt, and is settled by asking.
+            return Ok(Some(Failure { retry: Retry::Backoff, ..failure }));
+        }
+        let throttled = failure.code == Code::SinkThrottled;
+        if failure.retry == Retry::Never || (!throttled && command.state.failures() >= self.core.limits.command_failures_max) {
+            let failure = Failure { retry: Retry::Never, ..failure };
+            self.change(command, CommandEvent::Refused(failure.clone())).await?;
+            return Ok(Some(failure));
+        }
+        self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled }).await?;
+        Ok(Some(failure))
+    }
+
+    async fn render(&self, run: &RunRow, command: &CommandRow) -> Result<Result<commands::Command, Failure>, StoreError> {
+        let Some(unit) = self.core.store.unit(&run.id, command.unit).await? else {
+            return Ok(Err(Failure::internal(format!("unit {} of a command is gone", command.unit))));
+        };
+        let Some(plan) = &run.plan else { return Ok(Err(Failure::internal("the run has no plan"))) };
+        let format = &run.activity.source.format;
+        Ok(self.access.for_cluster(&command.blob, self.core.now()).map(|source| {
+            commands::ingest(&Ingest {
+                table: run.activity.sink.table.clone(),
+                source,
+                format: match format.kind {
+                    FormatType::DelimitedText => "csv",
+                    FormatType::Json => "json",
+                },
+                mapping: plan.mapping_for(&unit.columns),
+                ingest_by: command.tag.clone(),
+                strict_width: format.is_strict(),
+            })
+        }))
+    }
+
+    /// Applies an event to a command and stores it. `None`: another writer was there, or the state refused it.
+    async fn change(&self, mut command: CommandRow, event: CommandEvent) -> Result<Option<CommandRow>, ChangeError> {
+        let from = command.state.name();
+        command.state = match command.state.clone().apply(event) {
+            Ok(state) => state,
+            Err(refused) => {
+                tracing::warn!(run = %command.run, tag = command.tag, "{refused}");
+                return Ok(None);
+            }
+        };
+        match self.core.store.commit(vec![Write::UpdateCommand(Box::new(command.clone()))]).await {
+            Ok(()) => {}
+            Err(StoreError::Conflict) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+        command.revision += 1;
+        let to = command.state.name();
+        if from != to {
+            tracing::info!(run = %command.run, unit = %command.unit, chunk = command.chunk, from, to, "ingest command changes");
+        }
+        if matches!(command.state, CommandState::Confirmed { .. }) {
+            self.confirm_unit(&command).await?;
+        }
+        Ok(Some(command))
+    }
+
+    /// A unit whose commands are all confirmed is in the table. While others of the run are not, it is only shown so.
+    async fn confirm_unit(&self, command: &CommandRow) -> Result<(), ChangeError> {
+        let siblings = self.core.store.unit_commands(&command.run, command.unit).await?;
+        if siblings.iter().all(|c| matches!(c.state, CommandState::Confirmed { .. })) {
+            let confirmed = |_: &_| Some(crate::state::unit::UnitEvent::Confirmed);
+            self.core.change_unit(&command.run, command.unit, confirmed).await?;
+        }
+        Ok(())
+    }
+
+    /// The staging blob is gone: the unit goes back to the nodes, for that chunk alone.
+    async fn staging_lost(&self, run: &RunRow, command: &CommandRow, failure: Failure) -> Result<Option<Failure>, ChangeError> {
+        let Some(mut unit) = self.core.store.unit(&run.id, command.unit).await? else { return Ok(None) };
+        let limit =
+            crate::state::unit::RetryLimit { now: self.core.now(), failures_max: run.activity.settings.attempts_max };
+        unit.state = unit.state.apply(crate::state::unit::UnitEvent::StagingLost { failure: failure.clone(), limit })?;
+        let is_over = unit.state.name() == "Failed";
+        unit.last_failure = Some(failure.clone());
+        let writes = vec![
+            Write::UpdateUnit(Box::new(unit)),
+            Write::DeleteChunk(run.id.clone(), command.unit, command.chunk),
+            Write::DeleteCommand(run.id.clone(), command.unit, command.chunk),
+        ];
+        self.core.store.commit(writes).await?;
+        Ok(is_over.then_some(failure))
+    }
+}
+
+/// The file that a command's rows come from, for messages.
+async fn path_of(core: &Core, command: &CommandRow) -> Result<String, StoreError> {
+    let unit = core.store.unit(&command.run, UnitNumber(command.unit.0)).await?;
+    Ok(unit.map(|u| u.file.path).unwrap_or_default())
+}

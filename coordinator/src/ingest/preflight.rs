@@ -1,0 +1,78 @@
+//! A look at the sink before a byte is staged: is it there, may we, does the table fit.
+
+use super::{client_of, judged};
+use crate::planner::{Plan, TableSchema, columns_to_create, parse_cslschema, plan};
+use ferry_common::{
+    activity::Activity,
+    failure::{Code, Failure, Fault, Retry},
+    unit::SampleColumn,
+};
+use ferry_kusto::{Client, KustoError, RequestId, commands};
+
+/// Looks at database and table, creates or extends the table where asked to, and makes the plan.
+pub(crate) async fn look(activity: &Activity, sample: &[SampleColumn]) -> Result<(Plan, Vec<String>), Failure> {
+    // Who cannot open staging should hear it now.
+    crate::access::Access::open(&activity.staging)?;
+    let client = client_of(activity)?;
+    let sink = &activity.sink;
+    let mut table = schema_of(&client, activity).await?;
+    if sink.create_table {
+        let columns = columns_to_create(activity, sample, table.as_ref().unwrap_or(&TableSchema::Columns(Vec::new())))?;
+        let command = commands::create_merge_table(&sink.table, &columns);
+        client.command(&sink.database, &command, &RequestId::generate("create")).await.map_err(|e| create_failed(activity, &e))?;
+        tracing::info!(table = sink.table, columns = columns.len(), "table is created or extended");
+        table = match schema_of(&client, activity).await? {
+            // Shown late or not at all: what was just created is known.
+            None | Some(TableSchema::Hidden) => Some(TableSchema::Columns(columns)),
+            shown => shown,
+        };
+    }
+    match table {
+        Some(table) => plan(activity, sample, &table),
+        None => Err(Failure::settings(
+            Code::TableNotFound,
+            format!(
+                "database {} has no table {:?}; create it, or set sink.createTable: true",
+                sink.database, sink.table
+            ),
+        )),
+    }
+}
+
+/// The table's columns; `None` if there is no such table.
+async fn schema_of(client: &Client, activity: &Activity) -> Result<Option<TableSchema>, Failure> {
+    let sink = &activity.sink;
+    let id = RequestId::generate("schema");
+    match client.command(&sink.database, &commands::show_table_cslschema(&sink.table), &id).await {
+        Ok(reply) => {
+            let schema = reply.table.rows.first().map(|row| parse_cslschema(reply.table.text(row, "Schema")));
+            Ok(schema.map(TableSchema::Columns))
+        }
+        Err(KustoError::Service(e)) if e.is_database_missing() => Err(Failure::settings(
+            Code::DatabaseNotFound,
+            format!("{} has no database {:?}, or it is hidden from this sign-in: {e}", client.endpoint(), sink.database),
+        )),
+        Err(KustoError::Service(e)) if e.is_entity_missing() => Ok(None),
+        // Looking is not needed to ingest.
+        Err(KustoError::Service(e)) if e.is_forbidden() && e.status == 403 => Ok(Some(TableSchema::Hidden)),
+        Err(e) => Err(judged(&e)),
+    }
+}
+
+fn create_failed(activity: &Activity, error: &KustoError) -> Failure {
+    let failure = judged(error);
+    let table = &activity.sink.table;
+    match error.service() {
+        Some(e) if e.is_forbidden() => Failure {
+            message: format!("table {table:?} cannot be created or extended: {}; that needs the role Database User (Table Admin to extend)", failure.message),
+            ..failure
+        },
+        Some(e) if e.permanent => Failure::new(
+            Code::SchemaConflict,
+            Fault::Sink,
+            Retry::Never,
+            format!("table {table:?} cannot take the source's columns: {}", failure.message),
+        ),
+        _ => failure,
+    }
+}

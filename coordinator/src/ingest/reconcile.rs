@@ -1,0 +1,161 @@
+//! Settles sendings whose outcome is in doubt: an answer that was lost, a coordinator that died, an operation that ended
+//! without a verdict. A timeout is not an outcome.
+//!
+//! The order matters. First, whether something of that time is still running: while it is, its rows may yet appear. Then
+//! the tag: rows that are there carry it. Only when neither is found, and long enough after the sending, is it known to
+//! have had no effect.
+
+use super::{Ingester, Step, judged};
+use crate::{
+    core::ChangeError,
+    state::command::{CommandEvent, CommandState, Sent},
+    store::{CommandRow, RunRow},
+};
+use ferry_common::{
+    clock::Millis,
+    failure::{Code, Failure, Fault, Retry},
+};
+use ferry_kusto::{KustoError, RequestId, commands};
+use std::{collections::HashSet, time::Duration};
+
+/// Doubts that one look takes up.
+const DOUBTS_MAX: u32 = 50;
+/// A request may still be on its way for this long after its sender has gone.
+const ON_ITS_WAY_MAX: Duration = Duration::from_secs(5);
+/// By how much the clocks of cluster and coordinator may differ.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+/// Operations that this run may know, for telling strangers.
+const KNOWN_MAX: u32 = 10_000;
+
+/// What asking has shown.
+enum Verdict {
+    /// Its rows are in the table.
+    InTable,
+    /// It runs, or may yet begin to.
+    Open,
+    /// It had no effect and will have none.
+    NoEffect,
+    /// The cluster named its operation.
+    Operation(String),
+}
+
+impl Ingester {
+    /// Settles what can be settled.
+    pub(super) async fn settle_doubts(&mut self, run: &RunRow, step: &mut Step) -> Result<(), ChangeError> {
+        for command in self.core.store.doubtful_commands(&run.id, DOUBTS_MAX).await? {
+            let CommandState::Planned { sent: Some(sent), .. } = &command.state else { continue };
+            let sent = sent.clone();
+            let event = match self.ask(run, &command, &sent).await? {
+                Ok(Verdict::InTable) => CommandEvent::Finished { rows: None, now: self.core.now() },
+                Ok(Verdict::NoEffect) => CommandEvent::Postponed { now: self.core.now(), throttled: false },
+                Ok(Verdict::Operation(operation)) => CommandEvent::Accepted { operation },
+                Ok(Verdict::Open) => match self.gives_up(&command, &sent, None) {
+                    Some(failure) => CommandEvent::Refused(failure),
+                    None => continue,
+                },
+                Err(error) => match self.gives_up(&command, &sent, Some(&error)) {
+                    Some(failure) => CommandEvent::Refused(failure),
+                    None => {
+                        self.note(Failure { retry: Retry::Backoff, ..judged(&error) }, step);
+                        // One silent cluster is enough to know it.
+                        return Ok(());
+                    }
+                },
+            };
+            if let CommandEvent::Refused(failure) = &event {
+                self.note(failure.clone(), step);
+            }
+            self.change(command, event).await?;
+        }
+        Ok(())
+    }
+
+    /// A doubt that nobody could settle for hours ends the run, naming the tag to look for.
+    fn gives_up(&self, command: &CommandRow, sent: &Sent, error: Option<&KustoError>) -> Option<Failure> {
+        (self.core.now().since(sent.at) > self.core.limits.doubt_max).then(|| {
+            let why = error.map(|e| format!(": {e}")).unwrap_or_default();
+            let message = format!(
+                "whether the command with tag ingest-by:{} had its effect could not be found out{why}; look for the tag in the \
+                 table's extents",
+                command.tag
+            );
+            Failure::new(Code::SinkFailed, Fault::Sink, Retry::Never, message)
+        })
+    }
+
+    async fn ask(&self, run: &RunRow, command: &CommandRow, sent: &Sent) -> Result<Result<Verdict, KustoError>, ChangeError> {
+        let known: HashSet<String> = self
+            .core
+            .store
+            .commands(&run.id, "Issued", KNOWN_MAX)
+            .await?
+            .iter()
+            .filter_map(|c| match &c.state {
+                CommandState::Issued { operation, .. } => Some(operation.to_lowercase()),
+                _ => None,
+            })
+            .collect();
+        Ok(self.ask_cluster(run, command, sent, &known).await)
+    }
+
+    async fn ask_cluster(
+        &self,
+        run: &RunRow,
+        command: &CommandRow,
+        sent: &Sent,
+        known: &HashSet<String>,
+    ) -> Result<Verdict, KustoError> {
+        let database = &run.activity.sink.database;
+        let roots = self.roots_of(database, &sent.request_id).await?;
+        // Whatever began about then and still runs may be it.
+        let since = Millis(sent.at.0 - CLOCK_SKEW_MAX.as_millis() as i64).to_string();
+        let id = RequestId::generate("settle");
+        let reply = self.client.command(database, &commands::show_operations_since(&since), &id).await?;
+        let table = &reply.table;
+        for row in &table.rows {
+            let operation = table.text(row, "OperationId").to_lowercase();
+            let is_ours = roots.contains(table.text(row, "RootActivityId"));
+            let state = table.text(row, "State");
+            let is_open = matches!(state, "InProgress" | "Scheduled");
+            if is_ours && !known.contains(&operation) && (is_open || matches!(state, "Completed" | "Failed" | "Throttled")) {
+                return Ok(Verdict::Operation(operation));
+            }
+            if roots.is_empty() && is_open && !known.contains(&operation) {
+                return Ok(Verdict::Open);
+            }
+        }
+        match self.is_tag_in_table(run, &command.tag).await {
+            Ok(true) => return Ok(Verdict::InTable),
+            Ok(false) => {}
+            // Who may not look at extents relies on the tag doing its work at the next sending.
+            Err(KustoError::Service(e)) if e.is_forbidden() => {}
+            Err(e) => return Err(e),
+        }
+        let waits = self.core.now().since(sent.at) < ON_ITS_WAY_MAX;
+        Ok(if waits { Verdict::Open } else { Verdict::NoEffect })
+    }
+
+    /// Root activities under which the cluster ran a request of ours; empty where it knows none, or may not be asked.
+    async fn roots_of(&self, database: &str, request_id: &str) -> Result<HashSet<String>, KustoError> {
+        let id = RequestId::generate("settle");
+        match self.client.command(database, &commands::show_commands_by_request_id(request_id), &id).await {
+            Ok(reply) => {
+                let table = &reply.table;
+                let roots = table.rows.iter().map(|row| table.text(row, "RootActivityId").to_owned());
+                Ok(roots.filter(|root| !root.is_empty()).collect())
+            }
+            Err(KustoError::Service(e)) if e.is_forbidden() => Ok(HashSet::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// An extent of the table carries the tag. The filter of the service matches words; the whole tag is compared here.
+    async fn is_tag_in_table(&self, run: &RunRow, tag: &str) -> Result<bool, KustoError> {
+        let tag = format!("ingest-by:{tag}");
+        let id = RequestId::generate("settle");
+        let text = commands::show_extents_by_tag(&run.activity.sink.table, &tag);
+        let reply = self.client.command(&run.activity.sink.database, &text, &id).await?;
+        let table = &reply.table;
+        Ok(table.rows.iter().any(|row| table.text(row, "Tags").split_whitespace().any(|t| t == tag)))
+    }
+}

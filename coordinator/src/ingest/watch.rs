@@ -1,0 +1,200 @@
+//! Follows issued commands: what the cluster says of their operations.
+
+use super::{Ingester, Step, judged, path_of};
+use crate::{
+    core::ChangeError,
+    state::command::{CommandEvent, CommandState},
+    store::{CommandRow, RunRow},
+};
+use ferry_common::failure::{Code, Failure, Fault, Retry, redact};
+use ferry_kusto::{RequestId, Table, commands};
+use std::{collections::HashMap, time::Duration};
+
+/// Operations that one request asks for.
+const OPERATIONS_MAX: u32 = 200;
+/// An operation that the cluster does not list this long after it was named is lost.
+const UNLISTED_MAX: Duration = Duration::from_secs(60);
+
+/// What the cluster says of an operation.
+pub(super) struct Operation {
+    pub(super) state: String,
+    status: String,
+    should_retry: bool,
+}
+
+pub(super) fn operations_of(table: &Table) -> HashMap<String, Operation> {
+    let read = |row: &Vec<serde_json::Value>| {
+        let operation = Operation {
+            state: table.text(row, "State").to_owned(),
+            status: redact(table.text(row, "Status")),
+            should_retry: table.truth(row, "ShouldRetry").unwrap_or(false),
+        };
+        (table.text(row, "OperationId").to_lowercase(), operation)
+    };
+    table.rows.iter().map(read).collect()
+}
+
+impl Ingester {
+    /// Asks for all operations in flight and takes up what has ended.
+    pub(super) async fn watch(&mut self, run: &RunRow, step: &mut Step) -> Result<(), ChangeError> {
+        let issued = self.core.store.commands(&run.id, "Issued", OPERATIONS_MAX).await?;
+        if issued.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = issued.iter().filter_map(operation_id).collect();
+        let id = RequestId::generate("operations");
+        let reply = self.client.command(&run.activity.sink.database, &commands::show_operations(&ids), &id).await;
+        let operations = match reply {
+            Ok(reply) => operations_of(&reply.table),
+            Err(error) => {
+                // Looking again harms nothing, whatever the error: the operations go on.
+                self.note(Failure { retry: Retry::Backoff, ..judged(&error) }, step);
+                return Ok(());
+            }
+        };
+        let mut finished = Vec::new();
+        for command in issued {
+            match operation_id(&command).and_then(|id| operations.get(&id.to_lowercase())) {
+                Some(operation) if operation.state == "Completed" => finished.push(command),
+                Some(operation) => {
+                    if let Some(failure) = self.take_up(run, command, operation, step).await? {
+                        self.note(failure, step);
+                    }
+                }
+                None => self.unlisted(command).await?,
+            }
+        }
+        self.finish(run, finished, step).await
+    }
+
+    async fn unlisted(&self, command: CommandRow) -> Result<(), ChangeError> {
+        if let CommandState::Issued { sent, .. } = &command.state
+            && self.core.now().since(sent.at) > UNLISTED_MAX
+        {
+            self.change(command, CommandEvent::OutcomeUnknown).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_up(
+        &self,
+        run: &RunRow,
+        command: CommandRow,
+        operation: &Operation,
+        step: &mut Step,
+    ) -> Result<Option<Failure>, ChangeError> {
+        let now = self.core.now();
+        match operation.state.as_str() {
+            // The tag is in the table already, or so the cluster says: asked for before it is believed.
+            "Skipped" | "Abandoned" | "Canceled" | "Cancelled" | "PartiallySucceeded" => {
+                self.change(command, CommandEvent::OutcomeUnknown).await?;
+                Ok(None)
+            }
+            "Throttled" => {
+                self.change(command, CommandEvent::Postponed { now, throttled: true }).await?;
+                Ok(None)
+            }
+            "Failed" | "BadInput" => self.operation_failed(run, command, operation, step).await,
+            // `InProgress`, `Scheduled`, and whatever a newer cluster calls a state on the way.
+            _ => Ok(None),
+        }
+    }
+
+    async fn operation_failed(
+        &self,
+        run: &RunRow,
+        command: CommandRow,
+        operation: &Operation,
+        step: &mut Step,
+    ) -> Result<Option<Failure>, ChangeError> {
+        let (code, details) = self.failure_details(run, &command).await;
+        let details = if details.is_empty() { operation.status.clone() } else { details };
+        let path = path_of(&self.core, &command).await?;
+        let words = format!("chunk {} of {path}: {code} {details}", command.chunk);
+        if code == "Download_SourceNotFound" || details.contains("Download_SourceNotFound") {
+            let failure = Failure::new(Code::StagingMissing, Fault::Runtime, Retry::Backoff, words);
+            step.unit_returned = true;
+            return self.staging_lost(run, &command, failure).await;
+        }
+        let is_transient = operation.should_retry && operation.state == "Failed";
+        if is_transient && command.state.failures() < self.core.limits.command_failures_max {
+            self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled: false }).await?;
+            return Ok(Some(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Backoff, words)));
+        }
+        let failure = Failure::new(Code::IngestRejected, Fault::Sink, Retry::Never, words);
+        self.change(command, CommandEvent::Refused(failure.clone())).await?;
+        Ok(Some(failure))
+    }
+
+    /// Error code and text that the cluster keeps of a failed ingestion; empty where it may not be asked.
+    async fn failure_details(&self, run: &RunRow, command: &CommandRow) -> (String, String) {
+        let Some(operation) = operation_id(command) else { return Default::default() };
+        let id = RequestId::generate("failures");
+        let text = commands::show_ingestion_failures(&operation);
+        match self.client.command(&run.activity.sink.database, &text, &id).await {
+            Ok(reply) => match reply.table.rows.first() {
+                Some(row) => {
+                    (reply.table.text(row, "ErrorCode").to_owned(), redact(reply.table.text(row, "Details")))
+                }
+                None => Default::default(),
+            },
+            Err(_) => Default::default(),
+        }
+    }
+
+    /// Confirms finished commands, and holds the rows that the cluster counted against those that were staged.
+    async fn finish(&mut self, run: &RunRow, finished: Vec<CommandRow>, step: &mut Step) -> Result<(), ChangeError> {
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let counted = self.rows_counted(run, &finished).await;
+        for command in finished {
+            let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
+            if let Some(rows) = rows
+                && rows != command.rows
+            {
+                let path = path_of(&self.core, &command).await?;
+                let message = format!(
+                    "chunk {} of {path}: {} rows were staged, the cluster counted {rows}; tag ingest-by:{}",
+                    command.chunk, command.rows, command.tag
+                );
+                let failure = Failure::new(Code::RowCountMismatch, Fault::Sink, Retry::Never, message);
+                step.failure.get_or_insert(failure);
+            }
+            self.change(command, CommandEvent::Finished { rows, now: self.core.now() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Rows that each sending really wrote, by request id; empty where the cluster may not be asked.
+    async fn rows_counted(&self, run: &RunRow, finished: &[CommandRow]) -> HashMap<String, u64> {
+        let ids: Vec<String> = finished.iter().filter_map(request_id).collect();
+        let id = RequestId::generate("rows");
+        let text = commands::show_data_operations(&ids);
+        match self.client.command(&run.activity.sink.database, &text, &id).await {
+            Ok(reply) => {
+                let table = &reply.table;
+                let read = |row: &Vec<serde_json::Value>| {
+                    let rows = table.long(row, "Rows").and_then(|n| u64::try_from(n).ok())?;
+                    Some((table.text(row, "ClientActivityId").to_owned(), rows))
+                };
+                table.rows.iter().filter_map(read).collect()
+            }
+            Err(_) => HashMap::new(),
+        }
+    }
+}
+
+fn operation_id(command: &CommandRow) -> Option<String> {
+    match &command.state {
+        CommandState::Issued { operation, .. } => Some(operation.clone()),
+        _ => None,
+    }
+}
+
+fn request_id(command: &CommandRow) -> Option<String> {
+    match &command.state {
+        CommandState::Issued { sent, .. } => Some(sent.request_id.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,293 @@
+//! Read models: a run as it goes on, its report at the end, nodes. Names at the top are Data Factory's.
+
+use crate::{
+    core::Core,
+    state::run::RunState,
+    store::{CommandCounts, Leases, NodeRow, RunRow, StoreError, UnitCounts},
+};
+use ferry_common::{clock::Millis, failure::Failure, id::UnitNumber, unit::Counters};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Files that a report lists; what is beyond is counted.
+const FILES_MAX: u32 = 10_000;
+/// Commands that a report lists.
+const COMMANDS_MAX: u32 = 10_000;
+/// Failed files that a report tells about.
+const ERRORS_MAX: u32 = 100;
+/// Data integration units that one slot stands for: Data Factory runs one machine for every four.
+const DIU_PER_SLOT: u32 = 4;
+/// A node that was not heard for this long is lost.
+const NODE_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// A run as it goes on.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    /// Its id.
+    pub run_id: String,
+    /// Name of its activity.
+    pub activity: String,
+    /// Its state.
+    pub state: String,
+    /// The state is final.
+    pub is_final: bool,
+    /// Nothing of it is left in staging.
+    pub is_swept: bool,
+    /// Database and table.
+    pub sink: String,
+    /// When it was submitted, RFC 3339.
+    pub submitted: String,
+    /// Seconds since it was admitted, to its end or to now.
+    pub duration_seconds: f64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Why a node's last attempt failed, while it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
+    /// Stage 1: source to staging.
+    pub copy: CopyStage,
+    /// Stage 2: staging to table.
+    pub ingest: IngestStage,
+}
+
+/// Stage 1: source to staging.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyStage {
+    /// Files listed.
+    pub files_total: u64,
+    /// Files staged.
+    pub files_done: u64,
+    /// Bytes of all files, as stored.
+    pub bytes_total: u64,
+    /// Bytes read of them, as stored.
+    pub bytes_done: u64,
+    /// Records parsed.
+    pub rows_read: u64,
+    /// Bytes of staged records before compression.
+    pub data_written: u64,
+    /// Bytes sent to staging.
+    pub staged_bytes: u64,
+    /// Seconds of this stage, to its end or to now.
+    pub duration_seconds: f64,
+    /// Files that nodes work on.
+    pub files_active: u64,
+}
+
+/// Stage 2: staging to table.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngestStage {
+    /// Ingest commands.
+    pub commands_total: u64,
+    /// Commands whose rows are in the table.
+    pub commands_done: u64,
+    /// Commands that the cluster runs.
+    pub commands_active: u64,
+    /// Rows of all commands.
+    pub rows_total: u64,
+    /// Rows that are in the table.
+    pub rows_visible: u64,
+    /// Bytes before compression of rows that are in the table.
+    pub bytes_visible: u64,
+    /// Seconds of this stage, to its end or to now.
+    pub duration_seconds: f64,
+}
+
+fn seconds(from: Option<Millis>, to: Option<Millis>, now: Millis) -> f64 {
+    from.map_or(0.0, |from| to.unwrap_or(now).since(from).as_secs_f64())
+}
+
+fn stages(run: &RunRow, counts: &UnitCounts, commands: &CommandCounts, live: Counters, now: Millis) -> (CopyStage, IngestStage) {
+    let times = &run.times;
+    let copied = counts.counters;
+    let ended = times.ended;
+    let copy = CopyStage {
+        files_total: counts.total(),
+        files_done: counts.staged + counts.ingested,
+        bytes_total: counts.bytes_total,
+        bytes_done: (counts.bytes_done + live.data_read_bytes).min(counts.bytes_total),
+        rows_read: copied.rows_read + live.rows_read,
+        data_written: copied.data_written_bytes + live.data_written_bytes,
+        staged_bytes: copied.staged_bytes + live.staged_bytes,
+        duration_seconds: seconds(times.copying, times.ingesting.or(ended), now),
+        files_active: counts.leased,
+    };
+    let ingest = IngestStage {
+        commands_total: commands.planned + commands.issued + commands.confirmed + commands.rejected,
+        commands_done: commands.confirmed,
+        commands_active: commands.issued,
+        rows_total: commands.rows_total,
+        rows_visible: commands.rows_confirmed,
+        bytes_visible: commands.bytes_confirmed,
+        duration_seconds: seconds(times.ingesting, ended, now),
+    };
+    (copy, ingest)
+}
+
+/// The view of a run now.
+pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, StoreError> {
+    let counts = core.store.unit_counts(&run.id).await?;
+    let commands = core.store.command_counts(&run.id).await?;
+    let now = core.now();
+    let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
+    let mut last_failure = None;
+    if run.state == RunState::Planning
+        && let Some(listing) = core.store.unit(&run.id, UnitNumber::LISTING).await?
+    {
+        last_failure = listing.last_failure;
+    } else if run.state == RunState::Copying {
+        let waiting = core.store.files(&run.id, Some("Pending"), UnitNumber::LISTING, ERRORS_MAX).await?;
+        last_failure = waiting.into_iter().find_map(|u| u.last_failure);
+    }
+    Ok(RunView {
+        run_id: run.id.to_string(),
+        activity: run.activity.name.clone(),
+        state: run.state.name().to_owned(),
+        is_final: run.state.is_final(),
+        is_swept: run.is_swept,
+        sink: format!("{}/{}", run.activity.sink.database, run.activity.sink.table),
+        submitted: run.times.submitted.to_string(),
+        duration_seconds: seconds(run.times.started, run.times.ended, now),
+        failure: run.state.failure().cloned(),
+        warnings: run.warnings.clone(),
+        last_failure,
+        copy,
+        ingest,
+    })
+}
+
+fn per_second(bytes: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { bytes as f64 / seconds } else { 0.0 }
+}
+
+/// The report of a run: Data Factory's names at the top, ferry's own beside them.
+pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, StoreError> {
+    let counts = core.store.unit_counts(&run.id).await?;
+    let commands = core.store.command_counts(&run.id).await?;
+    let now = core.now();
+    let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
+    let files = core.store.files(&run.id, None, UnitNumber::LISTING, FILES_MAX).await?;
+    let failed = core.store.files(&run.id, Some("Failed"), UnitNumber::LISTING, ERRORS_MAX).await?;
+    let duration = seconds(run.times.started, run.times.ended, now);
+    let peak = run.peak_slots.max(core.live().get(&run.id).map_or(0, |l| l.peak_slots));
+
+    let mut errors: Vec<Value> = run.state.failure().into_iter().map(error_of).collect();
+    for file in &failed {
+        if let crate::state::unit::UnitState::Failed { failure } = &file.state
+            && run.state.failure() != Some(failure)
+        {
+            errors.push(error_of(failure));
+        }
+    }
+    let mut nodes: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for file in files.iter().filter(|f| !f.node_name.is_empty()) {
+        let node = nodes.entry(&file.node_name).or_default();
+        node.0 += 1;
+        node.1 += file.counters.data_read_bytes;
+    }
+    let file_values: Vec<Value> = files
+        .iter()
+        .map(|f| {
+            json!({
+                "path": f.file.path, "sizeBytes": f.file.size_bytes, "etag": f.file.etag, "state": f.state.name(),
+                "rowsRead": f.counters.rows_read, "rowsSkipped": f.counters.rows_skipped,
+                "dataWritten": f.counters.data_written_bytes, "stagedBytes": f.counters.staged_bytes,
+                "attempts": f.attempts, "node": f.node_name, "lastFailure": f.last_failure.as_ref().map(error_of),
+            })
+        })
+        .collect();
+    let mut ingest_values = Vec::new();
+    for state in ["Confirmed", "Issued", "Planned", "Rejected"] {
+        for c in core.store.commands(&run.id, state, COMMANDS_MAX).await? {
+            let counted = match &c.state {
+                crate::state::command::CommandState::Confirmed { rows, .. } => *rows,
+                _ => None,
+            };
+            ingest_values.push(json!({
+                "unit": c.unit.0, "chunk": c.chunk, "state": state, "tag": format!("ingest-by:{}", c.tag),
+                "rows": c.rows, "rowsCounted": counted, "rawBytes": c.raw_bytes,
+            }));
+        }
+    }
+    let rows_add_up = counts.counters.rows_read == commands.rows_confirmed + counts.counters.rows_skipped;
+    let status = match run.state {
+        RunState::Succeeded => "Succeeded",
+        RunState::Cancelled => "Cancelled",
+        RunState::Failed { .. } => "Failed",
+        _ => "InProgress",
+    };
+    Ok(json!({
+        "status": status,
+        "dataRead": copy.bytes_done,
+        "dataWritten": ingest.bytes_visible,
+        "filesRead": copy.files_done,
+        "filesWritten": ingest.commands_done,
+        "filesSkipped": 0,
+        "sourcePeakConnections": peak,
+        "sinkPeakConnections": peak,
+        "rowsRead": copy.rows_read,
+        "rowsCopied": ingest.rows_visible,
+        "rowsSkipped": counts.counters.rows_skipped,
+        "copyDuration": duration,
+        // KB/s of data read, as Data Factory counts.
+        "throughput": per_second(copy.bytes_done, duration) / 1000.0,
+        "effectiveIntegrationRuntime": format!("{} (self-hosted)", run.activity.source.connect_via),
+        "usedDataIntegrationUnits": peak * DIU_PER_SLOT,
+        "usedParallelCopies": peak,
+        "dataConsistencyVerification": {
+            "VerificationResult": if run.state == RunState::Succeeded && rows_add_up { "Verified" } else { "NotVerified" },
+        },
+        "errors": errors,
+        "runId": run.id.as_str(),
+        "activity": run.activity.name,
+        "state": run.state.name(),
+        "isSwept": run.is_swept,
+        "sink": {"endpoint": run.activity.sink.endpoint, "database": run.activity.sink.database, "table": run.activity.sink.table},
+        "warnings": run.warnings,
+        "stages": {
+            "copy": with_rate(json!(copy), copy.bytes_done, copy.duration_seconds),
+            "ingest": with_rate(json!(ingest), ingest.bytes_visible, ingest.duration_seconds),
+        },
+        "nodes": nodes.into_iter().map(|(name, (files, bytes))| json!({"name": name, "files": files, "dataRead": bytes})).collect::<Vec<_>>(),
+        "files": file_values,
+        "filesNotListed": counts.total().saturating_sub(u64::from(FILES_MAX)),
+        "ingest": ingest_values,
+    }))
+}
+
+fn with_rate(mut stage: Value, bytes: u64, seconds: f64) -> Value {
+    stage["megabytesPerSecond"] = json!(per_second(bytes, seconds) / 1_000_000.0);
+    stage
+}
+
+fn error_of(failure: &Failure) -> Value {
+    json!({"code": failure.code.as_str(), "fault": failure.fault, "message": failure.message})
+}
+
+/// Nodes as they are shown.
+pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<Value>, StoreError> {
+    let leased = core.store.leased_units(&Leases::ExpiredAt(Millis(i64::MAX)), crate::attempts::LEASES_MAX).await?;
+    let now = core.now();
+    let view = |node: NodeRow| {
+        let busy = leased.iter().filter(|u| u.state.lease().is_some_and(|l| l.node == node.id)).count();
+        let state = match () {
+            () if node.has_left => "Left",
+            () if now.since(node.last_seen) > NODE_SILENCE_MAX => "Lost",
+            () if node.is_draining && busy > 0 => "Draining",
+            () if node.is_draining => "Drained",
+            () => "Ready",
+        };
+        json!({
+            "nodeId": node.id.as_str(), "name": node.name, "runtime": node.runtime.as_str(), "state": state,
+            "slots": node.slots, "slotsBusy": busy, "version": node.program_version,
+            "registered": node.registered.to_string(), "lastSeen": node.last_seen.to_string(),
+        })
+    };
+    Ok(nodes.into_iter().map(view).collect())
+}

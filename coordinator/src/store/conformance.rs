@@ -1,0 +1,251 @@
+//! What every store must do, as one suite that each adapter runs.
+
+use super::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, RunTimes, Store, StoreError, UnitRow, Write};
+use crate::state::{
+    command::{CommandEvent, CommandState, Sent},
+    run::{RunEvent, RunState},
+    unit::{Lease, UnitEvent, UnitState},
+};
+use ferry_common::{
+    activity::Activity,
+    clock::Millis,
+    failure::Failure,
+    id::{AttemptNumber, ChunkNumber, LeaseToken, NodeId, RunId, RuntimeName, UnitNumber},
+    unit::{Chunk, Counters, FileVersion},
+};
+
+const ACTIVITY: &str = "{name: a, source: {type: FileSystem, folderPath: /d, format: {type: Json}}, \
+    sink: {type: AzureDataExplorer, endpoint: 'http://127.0.0.1:1', database: D, table: T}, \
+    staging: {type: FileSystem, folderPath: /s}}";
+
+fn is_conflict(result: &Result<(), StoreError>) -> bool {
+    matches!(result, Err(StoreError::Conflict))
+}
+
+/// A run as it is submitted.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+pub(crate) fn new_run(id: &str, submitted: i64) -> RunRow {
+    RunRow {
+        id: id.parse().unwrap(),
+        activity: Activity::parse(ACTIVITY, "suite").unwrap(),
+        state: RunState::Queued,
+        revision: 1,
+        times: RunTimes { submitted: Millis(submitted), ..RunTimes::default() },
+        listing_page: 0,
+        files: 0,
+        sample: Vec::new(),
+        plan: None,
+        warnings: Vec::new(),
+        peak_slots: 0,
+        lost_attempts: 0,
+        sweep_at: None,
+        is_swept: false,
+    }
+}
+
+fn new_unit(run: &RunId, number: u64, size_bytes: u64) -> UnitRow {
+    UnitRow {
+        run: run.clone(),
+        number: UnitNumber(number),
+        state: UnitState::NEW,
+        revision: 1,
+        file: FileVersion {
+            path: format!("/d/{number}"),
+            relative_path: number.to_string(),
+            size_bytes,
+            modified_ns: -5,
+            etag: "e".to_owned(),
+        },
+        attempts: 0,
+        counters: Counters::default(),
+        columns: Vec::new(),
+        last_failure: None,
+        node_name: String::new(),
+    }
+}
+
+fn new_command(run: &RunId, unit: u64, chunk: u32) -> CommandRow {
+    CommandRow {
+        run: run.clone(),
+        unit: UnitNumber(unit),
+        chunk,
+        state: CommandState::NEW,
+        revision: 1,
+        tag: format!("ferry:{run}/{unit}/{chunk}"),
+        blob: "b".to_owned(),
+        rows: 10,
+        raw_bytes: 100,
+    }
+}
+
+/// Tries an empty `store`. Panics, naming what does not hold. Returns a run that the store must still have afterwards.
+///
+/// # Panics
+/// When the store does not keep a promise.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+pub async fn run(store: &dyn Store) -> RunRow {
+    runs(store).await;
+    units(store).await;
+    chunks_and_commands(store).await;
+    nodes(store).await;
+    store.run(&"r1".parse().unwrap()).await.unwrap().unwrap()
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn runs(store: &dyn Store) {
+    let row = new_run("r1", 10);
+    store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await.unwrap();
+    assert_eq!(store.run(&row.id).await.unwrap().unwrap(), row, "a run must read back as it was written");
+    assert!(is_conflict(&store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await), "an id must be taken once");
+
+    let stale = row.clone();
+    let admitted = RunRow { state: row.state.clone().apply(RunEvent::Admitted).unwrap(), ..row };
+    store.commit(vec![Write::UpdateRun(Box::new(admitted))]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::UpdateRun(Box::new(stale.clone()))]).await), "a stale write must be refused");
+
+    // All or nothing: the second write fails, so the first must not be seen.
+    let other = new_run("r2", 20);
+    let both = vec![Write::InsertRun(Box::new(other.clone())), Write::UpdateRun(Box::new(stale))];
+    assert!(is_conflict(&store.commit(both).await));
+    assert!(store.run(&other.id).await.unwrap().is_none(), "a refused commit must leave nothing");
+
+    let ended = RunRow { state: RunState::Succeeded, ..other.clone() };
+    let swept_later = RunRow { state: RunState::Cancelled, sweep_at: Some(Millis(5)), ..new_run("r3", 15) };
+    store.commit(vec![Write::InsertRun(Box::new(ended)), Write::InsertRun(Box::new(swept_later))]).await.unwrap();
+    let ids = |runs: Vec<RunRow>| runs.into_iter().map(|r| r.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids(store.live_runs().await.unwrap()), ["r1", "r3"], "live runs, oldest first");
+    assert_eq!(ids(store.recent_runs(2).await.unwrap()), ["r2", "r3"], "recent runs, newest first");
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn units(store: &dyn Store) {
+    let id: RunId = "r1".parse().unwrap();
+    let rows = vec![new_unit(&id, 0, 0), new_unit(&id, 1, 5), new_unit(&id, 2, 50), new_unit(&id, 3, 5)];
+    store.commit(vec![Write::InsertUnits(rows.clone())]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::InsertUnits(rows[..1].to_vec())]).await), "a number must be taken once");
+    assert_eq!(store.unit(&id, UnitNumber(2)).await.unwrap().unwrap(), rows[2], "a unit must read back as it was written");
+
+    let numbers = |units: Vec<UnitRow>| units.into_iter().map(|u| u.number.0).collect::<Vec<_>>();
+    assert_eq!(numbers(store.pending_units(&id, Millis(0), 3).await.unwrap()), [2, 1, 3], "largest first");
+    assert_eq!(numbers(store.files(&id, None, UnitNumber(1), 10).await.unwrap()), [2, 3], "files after a number");
+
+    let node: NodeId = "n1".parse().unwrap();
+    let lease = Lease {
+        node: node.clone(),
+        attempt: AttemptNumber(1),
+        token: LeaseToken::generate(),
+        expires: Millis(100),
+    };
+    let mut leased = rows[2].clone();
+    leased.state = leased.state.apply(UnitEvent::Granted(lease)).unwrap();
+    leased.attempts = 1;
+    leased.counters = Counters { rows_read: 7, data_read_bytes: 8, data_written_bytes: 9, staged_bytes: 3, rows_skipped: 1 };
+    leased.columns = vec!["a".to_owned()];
+    leased.last_failure = Some(Failure::internal("x"));
+    leased.node_name = "host".to_owned();
+    store.commit(vec![Write::UpdateUnit(Box::new(leased.clone()))]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased.clone()))]).await), "a stale unit must be refused");
+    leased.revision += 1;
+    assert_eq!(store.unit(&id, UnitNumber(2)).await.unwrap().unwrap(), leased);
+    assert_eq!(numbers(store.leased_units(&Leases::OfNode(node), 9).await.unwrap()), [2]);
+    assert_eq!(numbers(store.leased_units(&Leases::ExpiredAt(Millis(100)), 9).await.unwrap()), [2], "a lease ends at its end");
+    assert!(store.leased_units(&Leases::ExpiredAt(Millis(99)), 9).await.unwrap().is_empty());
+
+    let mut waits = rows[1].clone();
+    waits.state = UnitState::Pending { failures: 1, not_before: Millis(500) };
+    let mut staged = rows[3].clone();
+    staged.state = UnitState::Staged { failures: 0, chunks: 1 };
+    store.commit(vec![Write::UpdateUnit(Box::new(waits)), Write::UpdateUnit(Box::new(staged))]).await.unwrap();
+    assert_eq!(numbers(store.pending_units(&id, Millis(499), 9).await.unwrap()), [0], "a unit waits for its time");
+    assert_eq!(numbers(store.files(&id, Some("Staged"), UnitNumber(0), 9).await.unwrap()), [3]);
+    let counts = store.unit_counts(&id).await.unwrap();
+    assert_eq!((counts.pending, counts.leased, counts.staged, counts.total()), (1, 1, 1, 3), "the listing is no file");
+    assert_eq!((counts.bytes_total, counts.bytes_done, counts.counters.rows_read), (60, 5, 7));
+
+    store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
+    let counts = store.unit_counts(&id).await.unwrap();
+    assert_eq!((counts.dropped, counts.total()), (3, 3));
+    assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased))]).await), "a dropped unit must fence its holder");
+    store.commit(vec![Write::DeleteFiles(id.clone())]).await.unwrap();
+    assert_eq!(store.unit_counts(&id).await.unwrap().total(), 0);
+    assert!(store.unit(&id, UnitNumber::LISTING).await.unwrap().is_some(), "the listing stays");
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn chunks_and_commands(store: &dyn Store) {
+    let id: RunId = "r1".parse().unwrap();
+    let chunk = |number| ChunkRow {
+        run: id.clone(),
+        unit: UnitNumber(4),
+        attempt: AttemptNumber(2),
+        chunk: Chunk {
+            number: ChunkNumber(number),
+            blob: format!("r1/4/2/{number}.csv.gz"),
+            raw_bytes: 1 << 40,
+            staged_bytes: 3,
+            rows: 4,
+            source_end_bytes: 5,
+            rows_end: 6,
+            source_lines_end: 7,
+            crc32: u32::MAX,
+        },
+    };
+    store.commit(vec![Write::InsertChunk(chunk(1)), Write::InsertChunk(chunk(0))]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::InsertChunk(chunk(1))]).await), "a chunk must be accepted once");
+    assert_eq!(store.chunks(&id, UnitNumber(4)).await.unwrap(), [chunk(0), chunk(1)]);
+    store.commit(vec![Write::DeleteChunk(id.clone(), UnitNumber(4), 0)]).await.unwrap();
+    assert_eq!(store.chunks(&id, UnitNumber(4)).await.unwrap(), [chunk(1)]);
+
+    let commands = vec![new_command(&id, 4, 0), new_command(&id, 4, 1), new_command(&id, 5, 0)];
+    store.commit(vec![Write::InsertCommands(commands.clone())]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::InsertCommands(commands[..1].to_vec())]).await));
+    assert_eq!(store.due_commands(&id, Millis(0), 9).await.unwrap(), commands);
+    assert_eq!(store.unit_commands(&id, UnitNumber(4)).await.unwrap(), commands[..2]);
+
+    let step = |mut row: CommandRow, event: CommandEvent| {
+        row.state = row.state.apply(event).unwrap();
+        row
+    };
+    let sent = Sent { request_id: "q".to_owned(), at: Millis(1) };
+    let doubtful = step(commands[0].clone(), CommandEvent::Sending(sent.clone()));
+    store.commit(vec![Write::UpdateCommand(Box::new(doubtful.clone()))]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::UpdateCommand(Box::new(doubtful.clone()))]).await));
+    assert_eq!(store.doubtful_commands(&id, 9).await.unwrap().len(), 1);
+    assert_eq!(store.due_commands(&id, Millis(0), 9).await.unwrap().len(), 2, "a doubtful command must not be sent");
+
+    let doubtful = CommandRow { revision: 2, ..doubtful };
+    let postponed = step(doubtful, CommandEvent::Postponed { now: Millis(1_000), throttled: true });
+    store.commit(vec![Write::UpdateCommand(Box::new(postponed))]).await.unwrap();
+    assert_eq!(store.due_commands(&id, Millis(1_000), 9).await.unwrap().len(), 2, "a command waits for its time");
+    assert_eq!(store.due_commands(&id, Millis(100_000), 9).await.unwrap().len(), 3);
+
+    let issued = step(commands[1].clone(), CommandEvent::Sending(sent));
+    let issued = step(issued, CommandEvent::Accepted { operation: "o".to_owned() });
+    let done = step(issued, CommandEvent::Finished { rows: Some(10), now: Millis(2) });
+    store.commit(vec![Write::UpdateCommand(Box::new(done))]).await.unwrap();
+    let counts = store.command_counts(&id).await.unwrap();
+    assert_eq!((counts.planned, counts.confirmed, counts.rows_confirmed, counts.rows_total), (2, 1, 10, 30));
+    assert_eq!(store.commands(&id, "Confirmed", 9).await.unwrap().len(), 1);
+    store.commit(vec![Write::DeleteCommand(id.clone(), UnitNumber(5), 0)]).await.unwrap();
+    assert_eq!(store.command_counts(&id).await.unwrap().planned, 1);
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn nodes(store: &dyn Store) {
+    let node = |id: &str, last_seen| NodeRow {
+        id: id.parse().unwrap(),
+        name: "host".to_owned(),
+        runtime: RuntimeName::default(),
+        slots: 4,
+        program_version: "1".to_owned(),
+        registered: Millis(1),
+        last_seen: Millis(last_seen),
+        is_draining: false,
+        has_left: false,
+    };
+    store.commit(vec![Write::PutNode(node("n1", 5)), Write::PutNode(node("n2", 9))]).await.unwrap();
+    store.commit(vec![Write::PutNode(NodeRow { is_draining: true, ..node("n1", 10) })]).await.unwrap();
+    assert!(store.node(&"n1".parse().unwrap()).await.unwrap().unwrap().is_draining);
+    let seen = store.nodes(Millis(10)).await.unwrap();
+    assert_eq!(seen.iter().map(|n| n.id.as_str()).collect::<Vec<_>>(), ["n1"]);
+}

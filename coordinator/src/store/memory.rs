@@ -1,0 +1,255 @@
+//! The store in memory, for simulations. It must behave as the durable one does: `conformance` sees to that.
+
+use super::{
+    ChunkRow, CommandCounts, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
+};
+use crate::state::{command::CommandState, unit::UnitState};
+use async_trait::async_trait;
+use ferry_common::{
+    clock::Millis,
+    id::{NodeId, RunId, UnitNumber},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+#[derive(Debug, Clone, Default)]
+struct Tables {
+    runs: BTreeMap<RunId, RunRow>,
+    units: BTreeMap<(RunId, UnitNumber), UnitRow>,
+    chunks: BTreeMap<(RunId, UnitNumber, u32), ChunkRow>,
+    commands: BTreeMap<(RunId, UnitNumber, u32), CommandRow>,
+    nodes: BTreeMap<NodeId, NodeRow>,
+}
+
+/// A store that ends with the process.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Tables>);
+
+fn insert<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<(), StoreError> {
+    if map.contains_key(&key) {
+        return Err(StoreError::Conflict);
+    }
+    map.insert(key, value);
+    Ok(())
+}
+
+impl Tables {
+    fn apply(&mut self, write: Write) -> Result<(), StoreError> {
+        match write {
+            Write::InsertRun(run) => insert(&mut self.runs, run.id.clone(), RunRow { revision: 1, ..*run }),
+            Write::UpdateRun(run) => {
+                let old = self.runs.get_mut(&run.id).filter(|old| old.revision == run.revision);
+                let old = old.ok_or(StoreError::Conflict)?;
+                *old = RunRow { revision: run.revision + 1, ..*run };
+                Ok(())
+            }
+            Write::InsertUnits(units) => units
+                .into_iter()
+                .try_for_each(|u| insert(&mut self.units, (u.run.clone(), u.number), UnitRow { revision: 1, ..u })),
+            Write::UpdateUnit(unit) => {
+                let key = (unit.run.clone(), unit.number);
+                let old = self.units.get_mut(&key).filter(|old| old.revision == unit.revision);
+                let old = old.ok_or(StoreError::Conflict)?;
+                *old = UnitRow { revision: unit.revision + 1, ..*unit };
+                Ok(())
+            }
+            Write::DeleteFiles(run) => {
+                self.units.retain(|(of, number), _| *of != run || *number == UnitNumber::LISTING);
+                Ok(())
+            }
+            Write::DropUnits(run) => {
+                for unit in self.units.values_mut().filter(|u| u.run == run) {
+                    if matches!(unit.state, UnitState::Pending { .. } | UnitState::Leased { .. } | UnitState::Staged { .. }) {
+                        unit.state = UnitState::Dropped;
+                        unit.revision += 1;
+                    }
+                }
+                Ok(())
+            }
+            Write::InsertChunk(row) => insert(&mut self.chunks, (row.run.clone(), row.unit, row.chunk.number.0), row),
+            Write::DeleteChunk(run, unit, number) => {
+                self.chunks.remove(&(run, unit, number));
+                Ok(())
+            }
+            Write::InsertCommands(commands) => commands.into_iter().try_for_each(|c| {
+                insert(&mut self.commands, (c.run.clone(), c.unit, c.chunk), CommandRow { revision: 1, ..c })
+            }),
+            Write::UpdateCommand(command) => {
+                let key = (command.run.clone(), command.unit, command.chunk);
+                let old = self.commands.get_mut(&key).filter(|old| old.revision == command.revision);
+                let old = old.ok_or(StoreError::Conflict)?;
+                *old = CommandRow { revision: command.revision + 1, ..*command };
+                Ok(())
+            }
+            Write::DeleteCommand(run, unit, chunk) => {
+                self.commands.remove(&(run, unit, chunk));
+                Ok(())
+            }
+            Write::PutNode(node) => {
+                self.nodes.insert(node.id.clone(), node);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl MemoryStore {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commands_where(&self, limit: u32, wanted: impl Fn(&CommandRow) -> bool) -> Vec<CommandRow> {
+        self.lock().commands.values().filter(|c| wanted(c)).take(limit as usize).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let mut tables = self.lock();
+        let mut changed = tables.clone();
+        writes.into_iter().try_for_each(|write| changed.apply(write))?;
+        *tables = changed;
+        Ok(())
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError> {
+        Ok(self.lock().runs.get(id).cloned())
+    }
+
+    async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        let live = |r: &&RunRow| !r.state.is_final() || r.sweep_at.is_some();
+        let mut runs: Vec<_> = self.lock().runs.values().filter(live).cloned().collect();
+        runs.sort_by(|a, b| (a.times.submitted, &a.id).cmp(&(b.times.submitted, &b.id)));
+        Ok(runs)
+    }
+
+    async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        let mut runs: Vec<_> = self.lock().runs.values().cloned().collect();
+        runs.sort_by(|a, b| (b.times.submitted, &b.id).cmp(&(a.times.submitted, &a.id)));
+        runs.truncate(limit as usize);
+        Ok(runs)
+    }
+
+    async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError> {
+        Ok(self.lock().units.get(&(run.clone(), number)).cloned())
+    }
+
+    async fn pending_units(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        let may_go = |u: &&UnitRow| {
+            u.run == *run && matches!(u.state, UnitState::Pending { not_before, .. } if not_before <= now)
+        };
+        let mut units: Vec<_> = self.lock().units.values().filter(may_go).cloned().collect();
+        units.sort_by_key(|u| (std::cmp::Reverse(u.file.size_bytes), u.number));
+        units.truncate(limit as usize);
+        Ok(units)
+    }
+
+    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        let wanted = |u: &&UnitRow| match (u.state.lease(), which) {
+            (Some(lease), Leases::OfNode(node)) => lease.node == *node,
+            (Some(lease), Leases::ExpiredAt(now)) => lease.expires <= *now,
+            (None, _) => false,
+        };
+        Ok(self.lock().units.values().filter(wanted).take(limit as usize).cloned().collect())
+    }
+
+    async fn files(
+        &self,
+        run: &RunId,
+        state: Option<&str>,
+        after: UnitNumber,
+        limit: u32,
+    ) -> Result<Vec<UnitRow>, StoreError> {
+        let wanted = |u: &&UnitRow| u.run == *run && u.number > after && state.is_none_or(|s| s == u.state.name());
+        Ok(self.lock().units.values().filter(wanted).take(limit as usize).cloned().collect())
+    }
+
+    async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError> {
+        let mut counts = UnitCounts::default();
+        for unit in self.lock().units.values().filter(|u| u.run == *run && u.number != UnitNumber::LISTING) {
+            counts.bytes_total += unit.file.size_bytes;
+            counts.counters += unit.counters;
+            match unit.state {
+                UnitState::Pending { .. } => counts.pending += 1,
+                UnitState::Leased { .. } => counts.leased += 1,
+                UnitState::Staged { .. } => {
+                    counts.staged += 1;
+                    counts.bytes_done += unit.file.size_bytes;
+                }
+                UnitState::Ingested => {
+                    counts.ingested += 1;
+                    counts.bytes_done += unit.file.size_bytes;
+                }
+                UnitState::Failed { .. } => counts.failed += 1,
+                UnitState::Dropped => counts.dropped += 1,
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn chunks(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<ChunkRow>, StoreError> {
+        Ok(self.lock().chunks.values().filter(|c| c.run == *run && c.unit == unit).cloned().collect())
+    }
+
+    async fn commands(&self, run: &RunId, state: &str, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        Ok(self.commands_where(limit, |c| c.run == *run && c.state.name() == state))
+    }
+
+    async fn due_commands(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        let is_due = |c: &CommandRow| {
+            c.run == *run && matches!(c.state, CommandState::Planned { not_before, sent: None, .. } if not_before <= now)
+        };
+        Ok(self.commands_where(limit, is_due))
+    }
+
+    async fn doubtful_commands(&self, run: &RunId, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        let in_doubt =
+            |c: &CommandRow| c.run == *run && matches!(c.state, CommandState::Planned { sent: Some(_), .. });
+        Ok(self.commands_where(limit, in_doubt))
+    }
+
+    async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError> {
+        Ok(self.commands_where(u32::MAX, |c| c.run == *run && c.unit == unit))
+    }
+
+    async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError> {
+        let mut counts = CommandCounts::default();
+        for command in self.lock().commands.values().filter(|c| c.run == *run) {
+            counts.rows_total += command.rows;
+            match command.state {
+                CommandState::Planned { .. } => counts.planned += 1,
+                CommandState::Issued { .. } => counts.issued += 1,
+                CommandState::Confirmed { .. } => {
+                    counts.confirmed += 1;
+                    counts.rows_confirmed += command.rows;
+                    counts.bytes_confirmed += command.raw_bytes;
+                }
+                CommandState::Rejected { .. } => counts.rejected += 1,
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {
+        Ok(self.lock().nodes.get(id).cloned())
+    }
+
+    async fn nodes(&self, since: Millis) -> Result<Vec<NodeRow>, StoreError> {
+        let mut nodes: Vec<_> = self.lock().nodes.values().filter(|n| n.last_seen >= since).cloned().collect();
+        nodes.sort_by(|a, b| (b.last_seen, &a.id).cmp(&(a.last_seen, &b.id)));
+        Ok(nodes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_conforms() {
+        super::super::conformance::run(&MemoryStore::default()).await;
+    }
+}

@@ -1,0 +1,347 @@
+//! Everything that must survive, behind one trait. Reads are plain; every change is one [`Store::commit`]: all of its
+//! writes or none. A row carries a revision; a write that finds another one than it was read with is a conflict, and the
+//! caller reads again. That is what fences late writers, in one process or in several.
+
+pub mod conformance;
+mod memory;
+mod sql;
+
+pub use memory::MemoryStore;
+pub use sql::SqlStore;
+
+use crate::{
+    planner::Plan,
+    state::{command::CommandState, run::RunState, unit::UnitState},
+};
+use async_trait::async_trait;
+use ferry_common::{
+    activity::Activity,
+    clock::Millis,
+    failure::{Code, Failure, Fault, Retry},
+    id::{AttemptNumber, NodeId, RunId, RuntimeName, UnitNumber},
+    unit::{Chunk, Counters, FileVersion, SampleColumn},
+};
+use serde::{Deserialize, Serialize};
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A row was changed since it was read, or is there already: read again.
+    #[error("a row was changed by another writer")]
+    Conflict,
+    /// The database failed.
+    #[error("store: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A row cannot be understood: a newer program wrote it, or it is damaged.
+    #[error("store: row of {table} cannot be read: {why}")]
+    Unreadable {
+        /// Its table.
+        table: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The database cannot be opened.
+    #[error("store {place}: {why}")]
+    Open {
+        /// What was to be opened.
+        place: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(Code::StoreFailed, Fault::Runtime, Retry::Backoff, error.to_string())
+    }
+}
+
+/// A run, as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// Its id.
+    pub id: RunId,
+    /// The activity as submitted, defaults filled in.
+    pub activity: Activity,
+    /// Its state.
+    pub state: RunState,
+    /// Changes with every write.
+    #[serde(skip)]
+    pub revision: i64,
+    /// Times of its life.
+    pub times: RunTimes,
+    /// Next page expected of the listing.
+    #[serde(default)]
+    pub listing_page: u32,
+    /// Files listed so far.
+    #[serde(default)]
+    pub files: u64,
+    /// Columns that the listing's sample shows.
+    #[serde(default)]
+    pub sample: Vec<SampleColumn>,
+    /// How records become columns; there from `Copying` on.
+    #[serde(default)]
+    pub plan: Option<Plan>,
+    /// What the user should know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Most slots that were in use at once.
+    #[serde(default)]
+    pub peak_slots: u32,
+    /// Attempts whose nodes went silent.
+    #[serde(default)]
+    pub lost_attempts: u32,
+    /// When staging is swept next; `None` when there is nothing left to sweep.
+    #[serde(default)]
+    pub sweep_at: Option<Millis>,
+    /// Staging was found empty after the end.
+    #[serde(default)]
+    pub is_swept: bool,
+}
+
+/// Times of a run's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunTimes {
+    /// Submitted.
+    pub submitted: Millis,
+    /// Admitted.
+    pub started: Option<Millis>,
+    /// The plan was stored: stage 1 begins.
+    pub copying: Option<Millis>,
+    /// Everything was staged: stage 2 begins.
+    pub ingesting: Option<Millis>,
+    /// Final.
+    pub ended: Option<Millis>,
+}
+
+/// A work unit, as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitRow {
+    /// Its run.
+    pub run: RunId,
+    /// Its number in the run.
+    pub number: UnitNumber,
+    /// Its state.
+    pub state: UnitState,
+    /// Changes with every write.
+    pub revision: i64,
+    /// The file, pinned. The listing has the folder's path and no size.
+    pub file: FileVersion,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    /// What was done, of accepted chunks and completed attempts.
+    pub counters: Counters,
+    /// Names in the file's header row.
+    pub columns: Vec<String>,
+    /// The failure of the attempt that failed last.
+    pub last_failure: Option<Failure>,
+    /// Name of the node that had it last.
+    pub node_name: String,
+}
+
+/// An accepted chunk, as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChunkRow {
+    /// Its run.
+    pub run: RunId,
+    /// Its unit.
+    pub unit: UnitNumber,
+    /// The attempt that staged it.
+    pub attempt: AttemptNumber,
+    /// The chunk.
+    pub chunk: Chunk,
+}
+
+/// An ingest command, as stored. It names no signed URL: that is made anew for each sending.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandRow {
+    /// Its run.
+    pub run: RunId,
+    /// The unit and chunk whose blob it ingests.
+    pub unit: UnitNumber,
+    /// See `unit`.
+    pub chunk: u32,
+    /// Its state.
+    pub state: CommandState,
+    /// Changes with every write.
+    pub revision: i64,
+    /// Value of its `ingest-by:` tag, the same at every sending.
+    pub tag: String,
+    /// The blob.
+    pub blob: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Bytes of its records before compression.
+    pub raw_bytes: u64,
+}
+
+/// A node, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its id: one life of a node.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its integration runtime.
+    pub runtime: RuntimeName,
+    /// Its slots.
+    pub slots: u32,
+    /// Version of its program.
+    pub program_version: String,
+    /// When it registered.
+    pub registered: Millis,
+    /// When it was last heard, to a few seconds.
+    pub last_seen: Millis,
+    /// It shall take no more work.
+    pub is_draining: bool,
+    /// It said goodbye.
+    pub has_left: bool,
+}
+
+/// One change. See [`Store::commit`].
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A new run. Conflict if the id is taken.
+    InsertRun(Box<RunRow>),
+    /// A run as it shall be; its revision is the one it was read with.
+    UpdateRun(Box<RunRow>),
+    /// New units. Conflict if a number is taken.
+    InsertUnits(Vec<UnitRow>),
+    /// A unit as it shall be; its revision is the one it was read with.
+    UpdateUnit(Box<UnitRow>),
+    /// All files of a run, when it is listed again. Only while it is planned.
+    DeleteFiles(RunId),
+    /// Every unit of a run that is not final becomes `Dropped`.
+    DropUnits(RunId),
+    /// An accepted chunk. Conflict if the number is taken.
+    InsertChunk(ChunkRow),
+    /// A chunk whose blob is gone.
+    DeleteChunk(RunId, UnitNumber, u32),
+    /// New commands. Conflict if one is there.
+    InsertCommands(Vec<CommandRow>),
+    /// A command as it shall be; its revision is the one it was read with.
+    UpdateCommand(Box<CommandRow>),
+    /// A command that has had no effect and will have none.
+    DeleteCommand(RunId, UnitNumber, u32),
+    /// A node, new or changed.
+    PutNode(NodeRow),
+}
+
+/// Which leases are asked for.
+#[derive(Debug, Clone)]
+pub enum Leases {
+    /// Those of a node.
+    OfNode(NodeId),
+    /// Those that ended before this.
+    ExpiredAt(Millis),
+}
+
+/// How many units of a run are in which state, files only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct UnitCounts {
+    /// By state.
+    pub pending: u64,
+    /// By state.
+    pub leased: u64,
+    /// By state.
+    pub staged: u64,
+    /// By state.
+    pub ingested: u64,
+    /// By state.
+    pub failed: u64,
+    /// By state.
+    pub dropped: u64,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+    /// Bytes of files that are staged or ingested.
+    pub bytes_done: u64,
+    /// Sum over all units.
+    pub counters: Counters,
+}
+
+impl UnitCounts {
+    /// Files in all.
+    pub fn total(&self) -> u64 {
+        self.pending + self.leased + self.staged + self.ingested + self.failed + self.dropped
+    }
+}
+
+/// How many commands of a run are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct CommandCounts {
+    /// By state.
+    pub planned: u64,
+    /// By state.
+    pub issued: u64,
+    /// By state.
+    pub confirmed: u64,
+    /// By state.
+    pub rejected: u64,
+    /// Rows of confirmed commands.
+    pub rows_confirmed: u64,
+    /// Bytes before compression of confirmed commands.
+    pub bytes_confirmed: u64,
+    /// Rows of all commands.
+    pub rows_total: u64,
+}
+
+/// Everything that must survive.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Applies all writes, or none. [`StoreError::Conflict`] when one of them finds what it does not expect.
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
+
+    /// A run.
+    async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError>;
+
+    /// Runs that are not final, and final ones that are to be swept; oldest first.
+    async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError>;
+
+    /// The newest runs.
+    async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError>;
+
+    /// A unit.
+    async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError>;
+
+    /// Pending units of a run that may be granted at `now`, largest first.
+    async fn pending_units(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<UnitRow>, StoreError>;
+
+    /// Leased units.
+    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError>;
+
+    /// Files of a run in order of their numbers, after `after`; only those in `state`, if given.
+    async fn files(
+        &self,
+        run: &RunId,
+        state: Option<&str>,
+        after: UnitNumber,
+        limit: u32,
+    ) -> Result<Vec<UnitRow>, StoreError>;
+
+    /// Counts over the files of a run.
+    async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError>;
+
+    /// Accepted chunks of a unit, by number.
+    async fn chunks(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<ChunkRow>, StoreError>;
+
+    /// Commands of a run in one state.
+    async fn commands(&self, run: &RunId, state: &str, limit: u32) -> Result<Vec<CommandRow>, StoreError>;
+
+    /// Commands of a run that are planned, were never sent or surely had no effect, and may be sent at `now`.
+    async fn due_commands(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<CommandRow>, StoreError>;
+
+    /// Commands of a run that are planned and whose sending is in doubt.
+    async fn doubtful_commands(&self, run: &RunId, limit: u32) -> Result<Vec<CommandRow>, StoreError>;
+
+    /// Commands of one unit.
+    async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError>;
+
+    /// Counts over the commands of a run.
+    async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError>;
+
+    /// A node.
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError>;
+
+    /// Nodes that were heard since `since`.
+    async fn nodes(&self, since: Millis) -> Result<Vec<NodeRow>, StoreError>;
+}
