@@ -1,0 +1,251 @@
+//! `ferry run`, `ferry runs`, `ferry nodes`: talk with a coordinator.
+
+use crate::{
+    api::{Api, CoordinatorArg},
+    output::{self, CliError, OutputFormat, cell, count, message},
+    progress, summary,
+};
+use clap::{Args, Subcommand};
+use ferry_common::{activity::Activity, id::RunId};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// `ferry run`
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// File of the copy activity, YAML or JSON.
+    activity: PathBuf,
+    #[command(flatten)]
+    coordinator: CoordinatorArg,
+    /// Follow the run to its end.
+    #[arg(long)]
+    watch: bool,
+    /// Id of the run: the same id twice is one run.
+    #[arg(long, value_name = "ID")]
+    run_id: Option<RunId>,
+    /// Set a property of the activity, such as `sink.table=T`. The value is read as YAML.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+/// `ferry runs`
+#[derive(Args)]
+pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    command: RunsCommand,
+}
+
+#[derive(Subcommand)]
+enum RunsCommand {
+    /// The newest runs.
+    List {
+        #[command(flatten)]
+        coordinator: CoordinatorArg,
+    },
+    /// One run as it is now.
+    Show(OneRun),
+    /// Follow a run to its end.
+    Watch(OneRun),
+    /// End a run; what is in flight is followed to its end.
+    Cancel(OneRun),
+    /// Everything about a run: files, nodes, ingest commands.
+    Report(OneRun),
+}
+
+#[derive(Args)]
+struct OneRun {
+    /// Id of the run.
+    run: RunId,
+    #[command(flatten)]
+    coordinator: CoordinatorArg,
+}
+
+/// `ferry nodes`
+#[derive(Args)]
+pub(crate) struct NodesArgs {
+    #[command(subcommand)]
+    command: NodesCommand,
+}
+
+#[derive(Subcommand)]
+enum NodesCommand {
+    /// Nodes that were heard within a day.
+    List {
+        #[command(flatten)]
+        coordinator: CoordinatorArg,
+    },
+    /// Let a node finish what it holds and take no more.
+    Drain {
+        /// Name or id of the node.
+        node: String,
+        #[command(flatten)]
+        coordinator: CoordinatorArg,
+    },
+}
+
+/// Reads an activity and sets properties of it.
+fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
+    let origin = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| CliError::Usage(format!("{origin}: {e}")))?;
+    let activity = Activity::parse(&text, &origin)?;
+    if set.is_empty() {
+        return Ok(activity);
+    }
+    let mut value = serde_json::to_value(&activity).map_err(|e| CliError::Failed(e.to_string()))?;
+    for assignment in set {
+        let Some((place, new)) = assignment.split_once('=') else {
+            return Err(CliError::Usage(format!("--set {assignment:?} must be PATH=VALUE, such as sink.table=T")));
+        };
+        let new: Value = match new {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+        };
+        let mut at = &mut value;
+        for key in place.split('.') {
+            match at.as_object_mut() {
+                Some(map) => at = map.entry(key).or_insert_with(|| json!({})),
+                None => return Err(CliError::Usage(format!("--set {place}: {key} is below something that is no object"))),
+            }
+        }
+        *at = new;
+    }
+    Ok(Activity::parse(&value.to_string(), &format!("{origin} with --set"))?)
+}
+
+pub(crate) async fn run(args: RunArgs, output: OutputFormat) -> Result<(), CliError> {
+    let activity = read_activity(&args.activity, &args.set)?;
+    let api = Api::new(&args.coordinator.coordinator)?;
+    let run = submit(&api, &activity, args.run_id.as_ref()).await?;
+    let id = cell(&run["runId"]);
+    if !args.watch {
+        return match output {
+            OutputFormat::Json => output::json(&run),
+            OutputFormat::Table => output::result(&id),
+        };
+    }
+    message(&format!("ferry: run {id}"));
+    watch(&api, &id, output).await
+}
+
+/// Submits an activity.
+pub(crate) async fn submit(api: &Api, activity: &Activity, run_id: Option<&RunId>) -> Result<Value, CliError> {
+    let body = json!({"runId": run_id.map(RunId::as_str), "activity": activity});
+    api.post("/runs", Some(&body)).await
+}
+
+async fn watch(api: &Api, id: &str, output: OutputFormat) -> Result<(), CliError> {
+    let report = progress::follow(api, id, &progress::interrupt()).await?;
+    summary::print(&report, output)
+}
+
+pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), CliError> {
+    match args.command {
+        RunsCommand::List { coordinator } => {
+            let list = Api::new(&coordinator.coordinator)?.get("/runs").await?;
+            if output == OutputFormat::Json {
+                return output::json(&list["runs"]);
+            }
+            let rows = list["runs"].as_array().into_iter().flatten().map(|run| {
+                let number = |path: &str| count(run.pointer(path).and_then(Value::as_u64).unwrap_or(0));
+                vec![
+                    cell(&run["runId"]),
+                    cell(&run["activity"]),
+                    cell(&run["state"]),
+                    format!("{}/{}", number("/copy/filesDone"), number("/copy/filesTotal")),
+                    number("/ingest/rowsVisible"),
+                    format!("{:.0} s", run["durationSeconds"].as_f64().unwrap_or(0.0)),
+                    cell(&run["submitted"]),
+                ]
+            });
+            output::table(&["RUN", "ACTIVITY", "STATE", "FILES", "ROWS VISIBLE", "DURATION", "SUBMITTED"], rows)
+        }
+        RunsCommand::Show(one) => show(&one, output).await,
+        RunsCommand::Watch(one) => watch(&Api::new(&one.coordinator.coordinator)?, one.run.as_str(), output).await,
+        RunsCommand::Cancel(one) => {
+            let run = Api::new(&one.coordinator.coordinator)?.post(&format!("/runs/{}/cancel", one.run), None).await?;
+            match output {
+                OutputFormat::Json => output::json(&run),
+                OutputFormat::Table => output::result(&format!("{} is {}", one.run, cell(&run["state"]))),
+            }
+        }
+        RunsCommand::Report(one) => {
+            let report = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}/report", one.run)).await?;
+            if output == OutputFormat::Json { output::json(&report) } else { report_tables(&report) }
+        }
+    }
+}
+
+async fn show(one: &OneRun, output: OutputFormat) -> Result<(), CliError> {
+    let run = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}", one.run)).await?;
+    if output == OutputFormat::Json {
+        return output::json(&run);
+    }
+    let number = |path: &str| count(run.pointer(path).and_then(Value::as_u64).unwrap_or(0));
+    let size = |path: &str| output::bytes(run.pointer(path).and_then(Value::as_u64).unwrap_or(0));
+    let mut lines = vec![
+        ("run", cell(&run["runId"])),
+        ("activity", cell(&run["activity"])),
+        ("state", cell(&run["state"])),
+        ("sink", cell(&run["sink"])),
+        ("submitted", cell(&run["submitted"])),
+        ("stage 1, copy", format!(
+            "{}/{} files, {}/{}, {} active",
+            number("/copy/filesDone"), number("/copy/filesTotal"), size("/copy/bytesDone"), size("/copy/bytesTotal"), number("/copy/filesActive")
+        )),
+        ("stage 2, ingest", format!(
+            "{}/{} commands, {}/{} rows visible",
+            number("/ingest/commandsDone"), number("/ingest/commandsTotal"), number("/ingest/rowsVisible"), number("/ingest/rowsTotal")
+        )),
+    ];
+    for (name, path) in [("failure", "/failure"), ("last failure", "/lastFailure")] {
+        if let Some(failure) = run.pointer(path) {
+            lines.push((name, format!("{}: {}", cell(&failure["code"]), cell(&failure["message"]))));
+        }
+    }
+    for (name, value) in lines {
+        output::result(&format!("{name:15}  {value}"))?;
+    }
+    for warning in run["warnings"].as_array().into_iter().flatten() {
+        output::result(&format!("{:15}  {}", "note", cell(warning)))?;
+    }
+    Ok(())
+}
+
+fn report_tables(report: &Value) -> Result<(), CliError> {
+    let ended = summary::print(report, OutputFormat::Table);
+    let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
+    output::result("")?;
+    let columns = |row: &Value, names: &[&str]| names.iter().map(|n| cell(&row[*n])).collect::<Vec<_>>();
+    let files = ["path", "state", "rowsRead", "rowsSkipped", "sizeBytes", "stagedBytes", "attempts", "node"];
+    output::table(&files, list("files").iter().map(|f| columns(f, &files)))?;
+    output::result("")?;
+    let commands = ["unit", "chunk", "state", "rows", "rowsCounted", "tag"];
+    output::table(&commands, list("ingest").iter().map(|c| columns(c, &commands)))?;
+    ended
+}
+
+pub(crate) async fn nodes(args: NodesArgs, output: OutputFormat) -> Result<(), CliError> {
+    let list = match args.command {
+        NodesCommand::List { coordinator } => Api::new(&coordinator.coordinator)?.get("/nodes").await?,
+        NodesCommand::Drain { node, coordinator } => {
+            let name: String = node.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-_.".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+            Api::new(&coordinator.coordinator)?.post(&format!("/nodes/{name}/drain"), None).await?
+        }
+    };
+    if output == OutputFormat::Json {
+        return output::json(&list["nodes"]);
+    }
+    let rows = list["nodes"].as_array().into_iter().flatten().map(|n| {
+        vec![
+            cell(&n["name"]),
+            cell(&n["runtime"]),
+            cell(&n["state"]),
+            format!("{}/{}", cell(&n["slotsBusy"]), cell(&n["slots"])),
+            cell(&n["version"]),
+            cell(&n["lastSeen"]),
+            cell(&n["nodeId"]),
+        ]
+    });
+    output::table(&["NAME", "RUNTIME", "STATE", "SLOTS BUSY", "VERSION", "LAST SEEN", "NODE"], rows)
+}

@@ -1,0 +1,700 @@
+//! Management commands.
+
+use crate::{
+    Adx,
+    catalogue::{Column, Extent, FailureRow, Ingested, Operation, Table},
+    error::AdxError,
+    faults::Fault,
+    frame::{Col, Frame},
+    ingest::{self, IngestError, Properties},
+    kql::{Parser, lexer::Token, run_operators},
+    now_ticks,
+    types::Kind,
+};
+use std::sync::Arc;
+
+/// What stands around a command.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The database.
+    pub db: String,
+    /// The client's id of the request.
+    pub request_id: String,
+    /// The service's id of it.
+    pub root: String,
+}
+
+/// What to answer.
+pub enum Outcome {
+    /// A result.
+    Result(Frame),
+    /// Nothing: the connection breaks.
+    Broken,
+}
+
+fn strings(values: &[&str]) -> Col {
+    Col::text(Kind::String, values.iter().map(Some))
+}
+
+fn text_column(name: &str, values: impl IntoIterator<Item = String>) -> (String, Col) {
+    (name.to_owned(), Col::text(Kind::String, values.into_iter().map(Some)))
+}
+
+fn guid_column(name: &str, values: impl IntoIterator<Item = String>) -> (String, Col) {
+    (name.to_owned(), Col::text(Kind::Guid, values.into_iter().map(Some)))
+}
+
+fn long_column(name: &str, kind: Kind, values: impl IntoIterator<Item = i64>) -> (String, Col) {
+    (name.to_owned(), Col::integral(kind, values.into_iter().map(Some)))
+}
+
+fn bool_column(name: &str, values: impl IntoIterator<Item = bool>) -> (String, Col) {
+    (name.to_owned(), Col::bool(values.into_iter().map(Some).collect()))
+}
+
+fn cslschema(columns: &[Column]) -> String {
+    let is_plain = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let quoted = |name: &str| {
+        if is_plain(name) { name.to_owned() } else { format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'")) }
+    };
+    columns.iter().map(|c| format!("{}:{}", quoted(&c.name), c.kind.name())).collect::<Vec<_>>().join(",")
+}
+
+fn table_frame(db: &str, tables: &[Table]) -> Frame {
+    Frame::new(vec![
+        text_column("TableName", tables.iter().map(|t| t.name.clone())),
+        text_column("Schema", tables.iter().map(|t| cslschema(&t.columns))),
+        text_column("DatabaseName", tables.iter().map(|_| db.to_owned())),
+        text_column("Folder", tables.iter().map(|_| String::new())),
+        text_column("DocString", tables.iter().map(|_| String::new())),
+    ])
+}
+
+fn extents_frame(db: &str, extents: &[Extent]) -> Frame {
+    let ticks = |name, of: fn(&Extent) -> i64| long_column(name, Kind::Datetime, extents.iter().map(of));
+    Frame::new(vec![
+        guid_column("ExtentId", extents.iter().map(|e| e.id.clone())),
+        text_column("DatabaseName", extents.iter().map(|_| db.to_owned())),
+        text_column("TableName", extents.iter().map(|e| e.table.clone())),
+        ticks("MaxCreatedOn", |e| e.created_ticks),
+        ("OriginalSize".to_owned(), Col::real(extents.iter().map(|e| Some(e.original_size as f64)))),
+        ("ExtentSize".to_owned(), Col::real(extents.iter().map(|e| Some(e.extent_size as f64)))),
+        long_column("RowCount", Kind::Long, extents.iter().map(|e| e.rows)),
+        ticks("MinCreatedOn", |e| e.created_ticks),
+        text_column("Tags", extents.iter().map(|e| e.tags.join("\r\n"))),
+    ])
+}
+
+impl Adx {
+    /// Runs a command.
+    pub async fn command(self: &Arc<Self>, request: &Request, text: &str) -> Result<Outcome, AdxError> {
+        let mut parser = Parser::new(text)?;
+        parser.expect(".")?;
+        let Some(Token::Ident(verb)) = parser.next() else { return Err(AdxError::syntax("Syntax error: a command is missing")) };
+        match verb.as_str() {
+            "show" => self.show(request, &mut parser).await.map(Outcome::Result),
+            "create" => self.create(request, &mut parser).await.map(Outcome::Result),
+            "drop" => self.drop_entity(request, &mut parser).await.map(Outcome::Result),
+            "clear" => self.clear(request, &mut parser).await.map(Outcome::Result),
+            "move" => self.move_extents(request, &mut parser).await.map(Outcome::Result),
+            "ingest" => self.ingest(request, &mut parser, text).await,
+            other => Err(AdxError::not_supported(format!("command '.{other}' is not supported by local-adx"))),
+        }
+    }
+
+    async fn existing_table(&self, db: &str, name: &str) -> Result<Table, AdxError> {
+        self.catalogue.table(db, name).await?.ok_or_else(|| {
+            AdxError::no_table(format!("BadRequest_TableNotExist: Entity not found: table '{name}' was not found in database '{db}'."))
+        })
+    }
+
+    async fn show(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        let db = request.db.as_str();
+        let Some(Token::Ident(what)) = p.next() else { return Err(AdxError::syntax("Syntax error: .show what?")) };
+        let frame = match what.as_str() {
+            "version" => Frame::new(vec![
+                ("BuildVersion".to_owned(), strings(&[env!("CARGO_PKG_VERSION")])),
+                long_column("BuildTime", Kind::Datetime, [0]),
+                ("ServiceType".to_owned(), strings(&["Engine"])),
+                ("ProductVersion".to_owned(), strings(&[concat!("local-adx ", env!("CARGO_PKG_VERSION"))])),
+            ]),
+            "databases" => {
+                let mut names = self.catalogue.databases().await?;
+                names.extend(self.databases.iter().filter(|d| !names.contains(d)).cloned().collect::<Vec<_>>());
+                Frame::new(vec![
+                    text_column("DatabaseName", names.iter().cloned()),
+                    text_column("DatabaseAccessMode", names.iter().map(|_| "ReadWrite".to_owned())),
+                    text_column("PrettyName", names.iter().map(|_| String::new())),
+                ])
+            }
+            "tables" => {
+                let mut tables = Vec::new();
+                for name in self.catalogue.tables(db).await? {
+                    tables.push(self.existing_table(db, &name).await?);
+                }
+                let mut frame = table_frame(db, &tables);
+                frame.names.remove(1);
+                frame.cols.remove(1);
+                frame
+            }
+            "table" => self.show_table(db, p).await?,
+            "operations" => self.show_operations(p).await?,
+            "commands" => self.show_commands().await?,
+            "data" if p.word("operations") => self.show_data_operations().await?,
+            "ingestion" if p.word("failures") => self.show_failures(p).await?,
+            "capacity" => {
+                let _ = p.word("ingestions");
+                let used = self.ingesting_now();
+                Frame::new(vec![
+                    ("Resource".to_owned(), strings(&["Ingestions"])),
+                    long_column("Total", Kind::Long, [self.capacity]),
+                    long_column("Consumed", Kind::Long, [used.min(self.capacity)]),
+                    long_column("Remaining", Kind::Long, [(self.capacity - used).max(0)]),
+                    ("Origin".to_owned(), strings(&["CapacityPolicy/Ingestion"])),
+                ])
+            }
+            other => return Err(AdxError::not_supported(format!("'.show {other}' is not supported by local-adx"))),
+        };
+        run_operators([Ok(frame)], &p.pipeline()?)
+    }
+
+    async fn show_table(&self, db: &str, p: &mut Parser) -> Result<Frame, AdxError> {
+        let table = self.existing_table(db, &p.name()?).await?;
+        if p.word("cslschema") {
+            return Ok(table_frame(db, &[table]));
+        }
+        if p.word("schema") {
+            if !p.words(&["as", "json"]) {
+                return p.fail("'as json'");
+            }
+            let columns: Vec<_> = table
+                .columns
+                .iter()
+                .map(|c| serde_json::json!({"Name": c.name, "Type": format!("System.{}", c.kind.net_name()), "CslType": c.kind.name()}))
+                .collect();
+            let mut frame = table_frame(db, std::slice::from_ref(&table));
+            let json = serde_json::json!({"Name": table.name, "OrderedColumns": columns}).to_string();
+            frame.cols[1] = strings(&[&json]);
+            return Ok(frame);
+        }
+        if p.word("details") {
+            let extents = self.catalogue.extents(db, &table.name).await?;
+            return Ok(Frame::new(vec![
+                text_column("TableName", [table.name]),
+                text_column("DatabaseName", [db.to_owned()]),
+                long_column("TotalExtents", Kind::Long, [extents.len() as i64]),
+                long_column("TotalRowCount", Kind::Long, [extents.iter().map(|e| e.rows).sum()]),
+            ]));
+        }
+        if p.word("extents") {
+            let mut extents = self.catalogue.extents(db, &table.name).await?;
+            if p.words(&["where", "tags"]) {
+                loop {
+                    let negated = p.sign("!");
+                    let has = p.word("has");
+                    if !has && !p.word("contains") {
+                        return p.fail("'has' or 'contains'");
+                    }
+                    let wanted = p.text()?.to_lowercase();
+                    extents.retain(|e| e.tags.iter().any(|t| t.to_lowercase().contains(&wanted)) != negated);
+                    if !p.words(&["and", "tags"]) {
+                        break;
+                    }
+                }
+            }
+            return Ok(extents_frame(db, &extents));
+        }
+        p.fail("cslschema, schema as json, details or extents")
+    }
+
+    async fn show_operations(&self, p: &mut Parser) -> Result<Frame, AdxError> {
+        let mut ids: Option<Vec<String>> = None;
+        let in_list = p.sign("(");
+        while let Some(Token::Guid(id) | Token::Text(id)) = p.peek().cloned() {
+            p.next();
+            ids.get_or_insert_default().push(id.to_lowercase());
+            p.sign(",");
+        }
+        if in_list {
+            p.expect(")")?;
+        }
+        let mut operations = self.catalogue.operations().await?;
+        if let Some(ids) = ids {
+            operations.retain(|o| ids.contains(&o.id));
+        }
+        let ops = &operations;
+        let span = |o: &Operation| o.updated_ticks - o.started_ticks;
+        Ok(Frame::new(vec![
+            guid_column("OperationId", ops.iter().map(|o| o.id.clone())),
+            text_column("Operation", ops.iter().map(|o| o.kind.clone())),
+            text_column("NodeId", ops.iter().map(|_| String::new())),
+            long_column("StartedOn", Kind::Datetime, ops.iter().map(|o| o.started_ticks)),
+            long_column("LastUpdatedOn", Kind::Datetime, ops.iter().map(|o| o.updated_ticks)),
+            long_column("Duration", Kind::Timespan, ops.iter().map(span)),
+            text_column("State", ops.iter().map(|o| o.state.clone())),
+            text_column("Status", ops.iter().map(|o| o.status.clone())),
+            guid_column("RootActivityId", ops.iter().map(|o| o.root.clone())),
+            bool_column("ShouldRetry", ops.iter().map(|o| o.should_retry)),
+            text_column("Database", ops.iter().map(|o| o.db.clone())),
+        ]))
+    }
+
+    async fn show_commands(&self) -> Result<Frame, AdxError> {
+        type Row = (String, String, String, String, i64, i64, String, String, String);
+        let rows: Vec<Row> = self.catalogue.journal("SELECT * FROM commands ORDER BY started_ticks DESC").await?;
+        Ok(Frame::new(vec![
+            text_column("ClientActivityId", rows.iter().map(|r| r.0.clone())),
+            text_column("CommandType", rows.iter().map(|r| r.1.clone())),
+            text_column("Text", rows.iter().map(|r| r.2.clone())),
+            text_column("Database", rows.iter().map(|r| r.3.clone())),
+            long_column("StartedOn", Kind::Datetime, rows.iter().map(|r| r.4)),
+            long_column("LastUpdatedOn", Kind::Datetime, rows.iter().map(|r| r.5)),
+            text_column("State", rows.iter().map(|r| r.6.clone())),
+            guid_column("RootActivityId", rows.iter().map(|r| r.7.clone())),
+            text_column("FailureReason", rows.iter().map(|r| r.8.clone())),
+        ]))
+    }
+
+    async fn show_data_operations(&self) -> Result<Frame, AdxError> {
+        type Row = (i64, String, String, String, i64, i64, i64, i64);
+        let rows: Vec<Row> = self.catalogue.journal("SELECT * FROM data_operations ORDER BY at_ticks DESC").await?;
+        Ok(Frame::new(vec![
+            long_column("Timestamp", Kind::Datetime, rows.iter().map(|r| r.0)),
+            text_column("Database", rows.iter().map(|r| r.1.clone())),
+            text_column("Table", rows.iter().map(|r| r.2.clone())),
+            text_column("ClientActivityId", rows.iter().map(|r| r.3.clone())),
+            text_column("OperationKind", rows.iter().map(|_| "BatchIngest".to_owned())),
+            long_column("OriginalSize", Kind::Long, rows.iter().map(|r| r.5)),
+            long_column("ExtentSize", Kind::Long, rows.iter().map(|r| r.6)),
+            long_column("RowCount", Kind::Long, rows.iter().map(|r| r.4)),
+            long_column("Duration", Kind::Timespan, rows.iter().map(|r| r.7)),
+        ]))
+    }
+
+    async fn show_failures(&self, p: &mut Parser) -> Result<Frame, AdxError> {
+        type Row = (String, String, String, i64, String, String, i64, String, String);
+        let mut rows: Vec<Row> = self.catalogue.journal("SELECT * FROM failures ORDER BY at_ticks DESC").await?;
+        if p.word("with") {
+            p.expect("(")?;
+            if !p.word("OperationId") {
+                return p.fail("OperationId");
+            }
+            p.expect("=")?;
+            let id = p.text()?;
+            p.expect(")")?;
+            rows.retain(|r| r.0.eq_ignore_ascii_case(&id));
+        }
+        Ok(Frame::new(vec![
+            guid_column("OperationId", rows.iter().map(|r| r.0.clone())),
+            text_column("Database", rows.iter().map(|r| r.1.clone())),
+            text_column("Table", rows.iter().map(|r| r.2.clone())),
+            long_column("FailedOn", Kind::Datetime, rows.iter().map(|r| r.3)),
+            text_column("IngestionSourcePath", rows.iter().map(|r| r.4.clone())),
+            text_column("Details", rows.iter().map(|r| r.5.clone())),
+            text_column("FailureKind", rows.iter().map(|r| if r.6 != 0 { "Permanent" } else { "Transient" }.to_owned())),
+            guid_column("RootActivityId", rows.iter().map(|r| r.7.clone())),
+            text_column("OperationKind", rows.iter().map(|_| "DataIngestPull".to_owned())),
+            text_column("ErrorCode", rows.iter().map(|r| r.8.clone())),
+            bool_column("ShouldRetry", rows.iter().map(|r| r.6 == 0)),
+        ]))
+    }
+
+    async fn create(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        let merge = p.sign("-");
+        if merge && !p.word("merge") {
+            return Err(AdxError::not_supported("only .create and .create-merge are supported by local-adx"));
+        }
+        if !p.word("table") {
+            return Err(AdxError::not_supported("only tables and ingestion mappings can be created in local-adx"));
+        }
+        let db = request.db.as_str();
+        let name = p.name()?;
+        if !merge && p.word("ingestion") {
+            let kind = p.name()?;
+            if !p.word("mapping") {
+                return p.fail("'mapping'");
+            }
+            let (mapping, json) = (p.text()?, p.text()?);
+            self.existing_table(db, &name).await?;
+            self.catalogue.put_mapping(db, &name, &kind, &mapping, Some(&json)).await?;
+            return Ok(Frame::new(vec![text_column("Name", [mapping]), text_column("Kind", [kind]), text_column("Mapping", [json])]));
+        }
+        let columns = column_list(p)?;
+        let known = self.catalogue.table(db, &name).await?;
+        let table = match known {
+            Some(table) if !merge => table,
+            Some(mut table) => {
+                for column in columns {
+                    match table.columns.iter().find(|c| c.name == column.name) {
+                        None => table.columns.push(column),
+                        Some(old) if old.kind == column.kind => {}
+                        Some(old) => {
+                            return Err(AdxError::bad_request(format!(
+                                "Column '{}' of table '{name}' has type {} and cannot become {}.",
+                                old.name,
+                                old.kind.name(),
+                                column.kind.name()
+                            )));
+                        }
+                    }
+                }
+                table
+            }
+            None => Table { name, columns },
+        };
+        self.catalogue.put_table(db, &table).await?;
+        Ok(table_frame(db, &[table]))
+    }
+
+    async fn drop_entity(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        let db = request.db.as_str();
+        if p.word("table") {
+            let name = p.name()?;
+            if p.word("ingestion") {
+                let kind = p.name()?;
+                if !p.word("mapping") {
+                    return p.fail("'mapping'");
+                }
+                self.catalogue.put_mapping(db, &name, &kind, &p.text()?, None).await?;
+                return Ok(Frame::new(vec![text_column("TableName", [name])]));
+            }
+            if !p.word("ifexists") {
+                self.existing_table(db, &name).await?;
+            }
+            self.catalogue.drop_table(db, &name).await?;
+            return Ok(Frame::new(vec![text_column("TableName", [name]), text_column("DatabaseName", [db.to_owned()])]));
+        }
+        if p.word("extents") && p.word("from") {
+            let name = p.name()?;
+            let extents = self.catalogue.extents(db, &name).await?;
+            let ids: Vec<_> = extents.iter().map(|e| e.id.clone()).collect();
+            self.catalogue.drop_extents(&ids).await?;
+            return Ok(extents_frame(db, &extents));
+        }
+        Err(AdxError::not_supported("only tables, their mappings and '.drop extents from T' can be dropped in local-adx"))
+    }
+
+    async fn clear(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        if !p.word("table") {
+            return p.fail("'table'");
+        }
+        let table = self.existing_table(&request.db, &p.name()?).await?;
+        if !p.word("data") {
+            return p.fail("'data'");
+        }
+        let extents = self.catalogue.extents(&request.db, &table.name).await?;
+        self.catalogue.drop_extents(&extents.into_iter().map(|e| e.id).collect::<Vec<_>>()).await?;
+        Ok(Frame::new(vec![("Status".to_owned(), strings(&["Success"]))]))
+    }
+
+    async fn move_extents(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        let db = request.db.as_str();
+        if !p.words(&["extents", "all", "from", "table"]) {
+            return Err(AdxError::not_supported("only '.move extents all from table A to table B' is supported by local-adx"));
+        }
+        let from = self.existing_table(db, &p.name()?).await?;
+        if !p.words(&["to", "table"]) {
+            return p.fail("'to table'");
+        }
+        let to = self.existing_table(db, &p.name()?).await?;
+        if let Some(column) = from.columns.iter().find(|c| !to.columns.contains(c)) {
+            return Err(AdxError::bad_request(format!("Table '{}' has no column '{}' of that type.", to.name, column.name)));
+        }
+        let ids: Vec<_> = self.catalogue.extents(db, &from.name).await?.into_iter().map(|e| e.id).collect();
+        self.catalogue.move_extents(&ids, &to.name).await?;
+        Ok(Frame::new(vec![
+            guid_column("OriginalExtentId", ids.iter().cloned()),
+            text_column("ResultExtentId", ids.iter().cloned()),
+            text_column("Details", ids.iter().map(|_| String::new())),
+        ]))
+    }
+
+    async fn ingest(self: &Arc<Self>, request: &Request, p: &mut Parser, text: &str) -> Result<Outcome, AdxError> {
+        if matches!(p.peek(), Some(Token::Ident(w)) if w == "inline") {
+            return Err(AdxError::not_supported("'.ingest inline' is not supported by local-adx"));
+        }
+        let started = now_ticks();
+        let is_async = p.word("async");
+        if !p.word("into") {
+            return p.fail("'into'");
+        }
+        p.word("table");
+        let table = self.existing_table(&request.db, &p.name()?).await?;
+        let sources = source_list(p)?;
+        let [source] = sources.as_slice() else {
+            return Err(AdxError::not_supported("one blob a command is what local-adx supports"));
+        };
+        let properties = self.properties(&request.db, &table, p).await?;
+        if !p.is_at_end() {
+            return p.fail("the end");
+        }
+        let faults = self.faults.strike();
+        for fault in &faults {
+            match fault {
+                Fault::Throttle => {
+                    return Err(AdxError::throttled(
+                        "The control command was aborted due to throttling. Retrying after some backoff might succeed. \
+                         CommandType: 'DataIngestPull', Capacity: 1, Origin: 'CapacityPolicy/Ingestion'.",
+                    ));
+                }
+                Fault::Error => return Err(AdxError::internal("a failure that was asked for")),
+                Fault::Hang(time) => tokio::time::sleep(*time).await,
+                _ => {}
+            }
+        }
+        let operation = Operation {
+            id: uuid::Uuid::new_v4().to_string(),
+            kind: "DataIngestPull".to_owned(),
+            started_ticks: started,
+            updated_ticks: started,
+            state: "InProgress".to_owned(),
+            status: String::new(),
+            root: request.root.clone(),
+            should_retry: false,
+            db: request.db.clone(),
+        };
+        self.catalogue.put_operation(&operation).await?;
+        let task = Arc::clone(self).run_ingestion(request.clone(), table, source.clone(), properties, operation.clone(), faults.clone());
+        // In a task of its own: a client that goes away does not undo what it asked for.
+        let task = tokio::spawn(task);
+        let text = without_literals(text);
+        if is_async {
+            self.catalogue
+                .note_command(&request.request_id, "DataIngestPull", &text, &request.db, started, "Completed", &request.root, "")
+                .await?;
+            if faults.contains(&Fault::LostAnswer) {
+                return Ok(Outcome::Broken);
+            }
+            return Ok(Outcome::Result(Frame::new(vec![guid_column("OperationId", [operation.id])])));
+        }
+        let ended = task.await.map_err(|e| AdxError::internal(e.to_string()))?;
+        let (state, failure) = ended.as_ref().err().map_or(("Completed", ""), |e| ("Failed", e.details.as_str()));
+        self.catalogue
+            .note_command(&request.request_id, "DataIngestPull", &text, &request.db, started, state, &request.root, failure)
+            .await?;
+        if faults.contains(&Fault::LostAnswer) {
+            return Ok(Outcome::Broken);
+        }
+        let extent = match ended {
+            Ok(extent) => extent,
+            Err(e) if e.permanent => return Err(AdxError::bad_request(format!("{}: {}", e.code, e.details))),
+            Err(e) => return Err(AdxError::internal(format!("{}: {}", e.code, e.details))),
+        };
+        Ok(Outcome::Result(Frame::new(vec![
+            guid_column("ExtentId", [extent.map_or_else(|| uuid::Uuid::nil().to_string(), |e| e.id)]),
+            text_column("ItemLoaded", [source.split('?').next().unwrap_or_default().to_owned()]),
+            long_column("Duration", Kind::Timespan, [now_ticks() - started]),
+            bool_column("HasErrors", [false]),
+            guid_column("OperationId", [operation.id]),
+        ])))
+    }
+
+    async fn properties(&self, db: &str, table: &Table, p: &mut Parser) -> Result<Properties, AdxError> {
+        let mut properties = Properties { format: "csv".to_owned(), ..Properties::default() };
+        if !p.word("with") {
+            return Ok(properties);
+        }
+        p.expect("(")?;
+        let bad = |name: &str, why: &dyn std::fmt::Display| AdxError::bad_request(format!("ingestion property '{name}': {why}"));
+        let mut reference = None;
+        loop {
+            let name = p.name()?;
+            p.expect("=")?;
+            let value = match p.next() {
+                Some(Token::Text(text)) => text,
+                Some(Token::Ident(word)) => word,
+                Some(Token::Long(number)) => number.to_string(),
+                _ => return p.fail("a value"),
+            };
+            let list = || serde_json::from_str::<Vec<String>>(&value).map_err(|e| bad(&name, &e));
+            match name.as_str() {
+                "format" => properties.format = value.to_lowercase(),
+                "ingestionMapping" => properties.mapping = Some(value.clone()),
+                "ingestionMappingReference" => reference = Some(value.clone()),
+                "ignoreFirstRecord" => properties.ignore_first_record = value.eq_ignore_ascii_case("true") || value == "1",
+                "tags" => properties.tags = list()?,
+                "ingestIfNotExists" => properties.if_not_exists = list()?,
+                "validationPolicy" => {
+                    let policy: serde_json::Value = serde_json::from_str(&value).map_err(|e| bad(&name, &e))?;
+                    let is = |key: &str, wanted: i64| policy.get(key).and_then(serde_json::Value::as_i64) == Some(wanted);
+                    properties.strict_width = is("ValidationOptions", 1) && is("ValidationImplications", 0);
+                }
+                "persistDetails" | "ingestionMappingType" => {}
+                other => return Err(AdxError::not_supported(format!("ingestion property '{other}' is not supported by local-adx"))),
+            }
+            if !p.sign(",") {
+                p.expect(")")?;
+                break;
+            }
+        }
+        if let Some(name) = reference {
+            if properties.mapping.is_some() {
+                return Err(AdxError::bad_request("BadRequest_DuplicateMapping: a mapping and a reference to one"));
+            }
+            let kind = if properties.format == "json" { "json" } else { "csv" };
+            let mapping = self.catalogue.mapping(db, &table.name, kind, &name).await?;
+            let missing = || {
+                AdxError::no_mapping(format!("BadRequest_MappingReferenceWasNotFound: no {kind} mapping '{name}' on table '{}'", table.name))
+            };
+            properties.mapping = Some(mapping.ok_or_else(missing)?);
+        }
+        Ok(properties)
+    }
+
+    /// Runs an operation to its end and notes it.
+    async fn run_ingestion(
+        self: Arc<Self>,
+        request: Request,
+        table: Table,
+        source: String,
+        properties: Properties,
+        mut operation: Operation,
+        faults: Vec<Fault>,
+    ) -> Result<Option<Extent>, IngestError> {
+        let slot = self.slots.clone().acquire_owned().await;
+        for fault in &faults {
+            if let Fault::Slow(time) = fault {
+                tokio::time::sleep(*time).await;
+            }
+        }
+        let end = |operation: &mut Operation, state: &str, status: &str| {
+            operation.updated_ticks = now_ticks();
+            operation.state = state.to_owned();
+            operation.status = status.to_owned();
+        };
+        if faults.contains(&Fault::OpThrottle) {
+            end(&mut operation, "Throttled", "CommandType: 'DataIngestPull', Capacity: 1, Origin: 'CapacityPolicy/Ingestion'.");
+            self.catalogue.put_operation(&operation).await?;
+            return Ok(None);
+        }
+        if faults.contains(&Fault::OpError) {
+            operation.should_retry = true;
+            end(&mut operation, "Failed", "a failure that was asked for");
+            self.catalogue.put_operation(&operation).await?;
+            return Ok(None);
+        }
+        // As in the service, nothing keeps two commands with one tag apart that run at the same time.
+        let known = self.catalogue.extents(&request.db, &table.name).await?;
+        let tags: Vec<_> = properties.if_not_exists.iter().map(|k| format!("ingest-by:{k}")).collect();
+        if known.iter().any(|e| e.tags.iter().any(|t| tags.contains(t))) {
+            end(&mut operation, "Skipped", "ingestIfNotExists matched a tag of the table");
+            self.catalogue.put_operation(&operation).await?;
+            return Ok(None);
+        }
+        let result = self.make_extent(&table, &source, properties).await;
+        drop(slot);
+        match result {
+            Ok(extent) => {
+                let state = if faults.contains(&Fault::OpAbandon) { "Abandoned" } else { "Completed" };
+                end(&mut operation, state, "Extent(s) created; metadata updated; cluster map updated");
+                let done = Ingested {
+                    extent: Some(extent.clone()),
+                    request_id: request.request_id.clone(),
+                    duration_ticks: operation.updated_ticks - operation.started_ticks,
+                };
+                self.catalogue.commit_ingestion(&request.db, &table.name, &done, &operation).await?;
+                Ok(Some(extent))
+            }
+            Err(error) => {
+                operation.should_retry = !error.permanent;
+                end(&mut operation, "Failed", &format!("{}: {}", error.code, error.details));
+                let row = FailureRow {
+                    operation: operation.id.clone(),
+                    table: table.name.clone(),
+                    at_ticks: operation.updated_ticks,
+                    path: source.split('?').next().unwrap_or_default().to_owned(),
+                    details: error.details.clone(),
+                    permanent: error.permanent,
+                    root: operation.root.clone(),
+                    error_code: error.code.to_owned(),
+                };
+                self.catalogue.note_failure(&request.db, &row).await?;
+                self.catalogue.put_operation(&operation).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_extent(&self, table: &Table, source: &str, properties: Properties) -> Result<Extent, IngestError> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let path = self.catalogue.extent_path(&id);
+        let (from, is_download) = ingest::fetch(&self.http, source, self.catalogue.download_path()).await?;
+        let (name, table, to) = (source.to_owned(), table.clone(), path.clone());
+        let tags = properties.tags.clone();
+        let decoded = tokio::task::spawn_blocking(move || {
+            let result = ingest::decode(&from, &name, &to, &table, &properties);
+            if is_download {
+                let _ = std::fs::remove_file(&from);
+            }
+            result.map(|counts| (counts, table.name))
+        });
+        let decoded = decoded.await.map_err(|e| IngestError {
+            code: "General_InternalServerError",
+            details: e.to_string(),
+            permanent: false,
+        })?;
+        match decoded {
+            Ok(((rows, original_size), table)) => Ok(Extent {
+                id,
+                table,
+                rows,
+                original_size,
+                extent_size: std::fs::metadata(&path).map_or(0, |m| m.len() as i64),
+                created_ticks: now_ticks(),
+                tags,
+            }),
+            Err(error) => {
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn column_list(p: &mut Parser) -> Result<Vec<Column>, AdxError> {
+    p.expect("(")?;
+    let mut columns: Vec<Column> = Vec::new();
+    loop {
+        let name = p.name()?;
+        p.expect(":")?;
+        let kind = p.name()?;
+        let Some(kind) = Kind::parse(&kind) else {
+            return Err(AdxError::syntax(format!("Syntax error: '{kind}' is no type")));
+        };
+        if columns.iter().any(|c| c.name == name) {
+            return Err(AdxError::bad_request(format!("Column '{name}' is named twice.")));
+        }
+        columns.push(Column { name, kind });
+        if !p.sign(",") {
+            p.expect(")")?;
+            return Ok(columns);
+        }
+    }
+}
+
+fn source_list(p: &mut Parser) -> Result<Vec<String>, AdxError> {
+    if !p.sign("(") {
+        return Ok(vec![p.text()?]);
+    }
+    let mut sources = vec![p.text()?];
+    while p.sign(",") {
+        sources.push(p.text()?);
+    }
+    p.expect(")")?;
+    Ok(sources)
+}
+
+/// The text of a command for the journal: obfuscated literals are stars.
+fn without_literals(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("h'") {
+        let end = rest[at + 2..].find('\'').map_or(rest.len(), |n| at + 2 + n + 1);
+        out.push_str(&rest[..at]);
+        out.push_str("h'****'");
+        rest = &rest[end..];
+    }
+    out + rest
+}

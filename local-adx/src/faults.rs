@@ -1,0 +1,82 @@
+//! Fault switches, for tests: `KIND[:TIMES[:SECONDS]]`, several joined by commas. They strike `.ingest` alone.
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `throttle` | the command is refused with 429 |
+//! | `error` | the command is refused with 500, before it has any effect |
+//! | `lost-answer` | the command is carried out, and the connection breaks instead of an answer |
+//! | `hang` | the command is carried out after SECONDS |
+//! | `op-throttle` | the command is taken, and its operation ends as Throttled |
+//! | `op-error` | the command is taken, and its operation ends as Failed, to be tried again |
+//! | `op-abandon` | the command is taken, its rows are stored, and its operation ends as Abandoned |
+//! | `slow` | each operation takes SECONDS longer |
+
+use std::{
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// What can be made to go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the module's table says it")]
+pub enum Fault {
+    Throttle,
+    Error,
+    LostAnswer,
+    Hang(Duration),
+    OpThrottle,
+    OpError,
+    OpAbandon,
+    Slow(Duration),
+}
+
+/// Faults that are still to strike.
+#[derive(Debug, Default)]
+pub struct Faults(Mutex<Vec<(Fault, u32)>>);
+
+impl FromStr for Faults {
+    type Err = String;
+    fn from_str(spec: &str) -> Result<Self, String> {
+        let mut faults = Vec::new();
+        for part in spec.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let mut fields = part.split(':');
+            let kind = fields.next().unwrap_or_default();
+            let mut number = |default: u32| match fields.next() {
+                None => Ok(default),
+                Some(text) => text.parse().map_err(|_| format!("fault {part:?}: {text:?} is no number")),
+            };
+            let (times, seconds) = (number(1)?, Duration::from_secs(number(5)?.into()));
+            let fault = match kind {
+                "throttle" => Fault::Throttle,
+                "error" => Fault::Error,
+                "lost-answer" => Fault::LostAnswer,
+                "hang" => Fault::Hang(seconds),
+                "op-throttle" => Fault::OpThrottle,
+                "op-error" => Fault::OpError,
+                "op-abandon" => Fault::OpAbandon,
+                "slow" => Fault::Slow(seconds),
+                other => return Err(format!("fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, slow")),
+            };
+            faults.push((fault, times));
+        }
+        Ok(Self(Mutex::new(faults)))
+    }
+}
+
+impl Faults {
+    /// The faults that strike this command: each kind counts one off.
+    pub fn strike(&self) -> Vec<Fault> {
+        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut struck: Vec<Fault> = Vec::new();
+        for (fault, times) in faults.iter_mut().filter(|(_, times)| *times > 0) {
+            // A refusal leaves nothing for the others to spoil.
+            let is_refused = struck.iter().any(|f| matches!(f, Fault::Throttle | Fault::Error));
+            if !is_refused {
+                *times -= 1;
+                struck.push(*fault);
+            }
+        }
+        struck
+    }
+}

@@ -1,0 +1,12 @@
+//! A subset of the Kusto query language, evaluated on Arrow arrays. What it lacks it refuses by name.
+
+pub mod ast;
+mod aggregate;
+mod eval;
+pub mod lexer;
+mod operators;
+mod parser;
+
+pub use eval::null as null_column;
+pub use operators::{needed_columns, run_operators, source_frame};
+pub use parser::Parser;
