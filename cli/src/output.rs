@@ -77,7 +77,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), CliError> {
 /// A result as a table.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), CliError> {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(header.to_vec());
+    table.load_style(comfy_table::presets::NOTHING).set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
     }

@@ -92,7 +92,7 @@ impl Adx {
     pub async fn command(self: &Arc<Self>, request: &Request, text: &str) -> Result<Outcome, AdxError> {
         let mut parser = Parser::new(text)?;
         parser.expect(".")?;
-        let Some(Token::Ident(verb)) = parser.next() else { return Err(AdxError::syntax("Syntax error: a command is missing")) };
+        let Some(Token::Ident(verb)) = parser.advance() else { return Err(AdxError::syntax("Syntax error: a command is missing")) };
         match verb.as_str() {
             "show" => self.show(request, &mut parser).await.map(Outcome::Result),
             "create" => self.create(request, &mut parser).await.map(Outcome::Result),
@@ -112,7 +112,7 @@ impl Adx {
 
     async fn show(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
         let db = request.db.as_str();
-        let Some(Token::Ident(what)) = p.next() else { return Err(AdxError::syntax("Syntax error: .show what?")) };
+        let Some(Token::Ident(what)) = p.advance() else { return Err(AdxError::syntax("Syntax error: .show what?")) };
         let frame = match what.as_str() {
             "version" => Frame::new(vec![
                 ("BuildVersion".to_owned(), strings(&[env!("CARGO_PKG_VERSION")])),
@@ -213,7 +213,7 @@ impl Adx {
         let mut ids: Option<Vec<String>> = None;
         let in_list = p.sign("(");
         while let Some(Token::Guid(id) | Token::Text(id)) = p.peek().cloned() {
-            p.next();
+            p.advance();
             ids.get_or_insert_default().push(id.to_lowercase());
             p.sign(",");
         }
@@ -502,7 +502,7 @@ impl Adx {
         loop {
             let name = p.name()?;
             p.expect("=")?;
-            let value = match p.next() {
+            let value = match p.advance() {
                 Some(Token::Text(text)) => text,
                 Some(Token::Ident(word)) => word,
                 Some(Token::Long(number)) => number.to_string(),

@@ -115,13 +115,15 @@ impl<'a> Listing<'a> {
         pages: mpsc::Sender<ListPage>,
     ) -> Result<Self, Failure> {
         let folder = match roots.resolve(&source.folder_path) {
+            // A node may be allowed one file and not its folder; the file is checked by itself.
+            _ if source.file_name.is_some() => PathBuf::from(&source.folder_path),
             Err(ReadError::Missing { path }) => {
                 let message = format!("source.folderPath {path} does not exist on this node");
                 return Err(Failure::new(Code::FolderMissing, Fault::Source, Retry::Never, message));
             }
             other => other?,
         };
-        if !folder.is_dir() {
+        if source.file_name.is_none() && !folder.is_dir() {
             let message = format!("source.folderPath {} is a file; give its folder, and its name as fileName", source.folder_path);
             return Err(Failure::settings(Code::FolderMissing, message));
         }

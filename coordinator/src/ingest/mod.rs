@@ -37,7 +37,7 @@ const CAPACITY_AGE_MAX: Duration = Duration::from_secs(60);
 /// Time that the cluster gets for a request that only looks or only submits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Waits between looks: short at first, then longer.
-const LOOK_FIRST: Duration = Duration::from_millis(200);
+const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
 
 /// A client of an activity's cluster.
@@ -88,6 +88,8 @@ pub(crate) struct Ingester {
     capacity: u32,
     capacity_asked: Option<Millis>,
     looks: u32,
+    /// Commands confirmed at the last look.
+    confirmed: u64,
     /// The failure seen last, for whoever asks why nothing moves.
     last_failure: Option<Failure>,
 }
@@ -101,6 +103,7 @@ impl Ingester {
             capacity: CAPACITY_UNKNOWN,
             capacity_asked: None,
             looks: 0,
+            confirmed: 0,
             last_failure: None,
         })
     }
@@ -117,6 +120,11 @@ impl Ingester {
         let in_doubt = !self.core.store.doubtful_commands(&run.id, 1).await?.is_empty();
         let left = if may_send { counts.planned + counts.issued } else { counts.issued + u64::from(in_doubt) };
         if left > 0 {
+            if counts.confirmed > self.confirmed {
+                // While things move, looking often pays.
+                self.confirmed = counts.confirmed;
+                self.looks = 0;
+            }
             step.wait = Some((LOOK_FIRST * (1 + self.looks / 5)).min(LOOK_LAST));
             self.looks += 1;
         }

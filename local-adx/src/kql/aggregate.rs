@@ -66,7 +66,9 @@ pub fn aggregate(named: &Named, frame: &Frame, groups: &Groups) -> Result<Vec<(S
         ("max", [col]) => extreme(col, groups, true)?,
         ("take_any" | "any", [col]) => {
             let mut first = vec![None; groups.count];
-            groups.of_row.iter().enumerate().for_each(|(row, group)| drop(first[*group].get_or_insert(row as u32)));
+            for (row, group) in groups.of_row.iter().enumerate() {
+                first[*group].get_or_insert(row as u32);
+            }
             taken(col, first)?
         }
         ("dcount" | "count_distinct", [col]) => {

@@ -154,7 +154,7 @@ impl Lexer<'_> {
                         let code = self.rest().get(at + 1..at + 5).and_then(|h| u32::from_str_radix(h, 16).ok());
                         let Some(c) = code.and_then(char::from_u32) else { return self.fail("a bad \\u escape") };
                         value.push(c);
-                        (0..4).for_each(|_| drop(chars.next()));
+                        chars.nth(3);
                     }
                     Some((_, other)) => value.push(other),
                     None => return self.fail("a string is not closed"),

@@ -28,7 +28,7 @@ impl Parser {
     }
 
     /// Takes the next token.
-    pub fn next(&mut self) -> Option<Token> {
+    pub fn advance(&mut self) -> Option<Token> {
         let token = self.tokens.get(self.at).cloned();
         self.at += 1;
         token
@@ -81,7 +81,7 @@ impl Parser {
 
     /// Takes a name.
     pub fn name(&mut self) -> Result<String, AdxError> {
-        match self.next() {
+        match self.advance() {
             Some(Token::Ident(name) | Token::Quoted(name)) => Ok(name),
             Some(Token::Text(name)) => Ok(name),
             _ => {
@@ -93,7 +93,7 @@ impl Parser {
 
     /// Takes a string.
     pub fn text(&mut self) -> Result<String, AdxError> {
-        match self.next() {
+        match self.advance() {
             Some(Token::Text(text)) => Ok(text),
             _ => {
                 self.at -= 1;
@@ -136,7 +136,7 @@ impl Parser {
     }
 
     fn operator(&mut self) -> Result<Operator, AdxError> {
-        let Some(Token::Ident(name)) = self.next() else {
+        let Some(Token::Ident(name)) = self.advance() else {
             self.at -= 1;
             return self.fail("an operator");
         };
@@ -199,7 +199,7 @@ impl Parser {
     }
 
     fn count(&mut self) -> Result<usize, AdxError> {
-        match self.next() {
+        match self.advance() {
             Some(Token::Long(n)) => usize::try_from(n).map_err(|_| AdxError::semantic("a count may not be negative")),
             _ => {
                 self.at -= 1;
@@ -240,7 +240,7 @@ impl Parser {
         let mut list = Vec::new();
         loop {
             let begin = self.at;
-            let name = match (self.next(), self.peek()) {
+            let name = match (self.advance(), self.peek()) {
                 (Some(Token::Ident(name) | Token::Quoted(name)), Some(Token::Sign("="))) => {
                     self.at += 1;
                     Some(name)
@@ -296,7 +296,7 @@ impl Parser {
         }
         let begin = self.at;
         let negated = self.sign("!");
-        match self.next() {
+        match self.advance() {
             Some(Token::Ident(word)) if word == "in" => {
                 let insensitive = self.sign("~");
                 self.expect("(")?;
@@ -383,7 +383,7 @@ impl Parser {
     }
 
     fn primary(&mut self) -> Result<Expr, AdxError> {
-        Ok(match self.next() {
+        Ok(match self.advance() {
             Some(Token::Long(n)) => Expr::Lit(Lit::Long(n)),
             Some(Token::Real(n)) => Expr::Lit(Lit::Real(n)),
             Some(Token::Timespan(t)) => Expr::Lit(Lit::Timespan(t)),

@@ -1,0 +1,193 @@
+//! `ferry copy`: one command from files to table, with an embedded coordinator and nodes.
+
+use crate::{
+    embedded::{self, Embedding},
+    output::{CliError, OutputFormat},
+    query::{AuthArg, DatabaseArgs, TOKEN_VARIABLE},
+    summary,
+};
+use clap::Args as ClapArgs;
+use ferry_common::{activity::Activity, id::RunId};
+use ferry_node::read::Roots;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Formats by their short names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FormatArg {
+    /// Delimited text.
+    Csv,
+    /// JSON lines.
+    Json,
+}
+
+/// `ferry copy`
+#[derive(ClapArgs)]
+#[command(after_help = "Example: ferry copy '/exports/**/*.csv.gz' --endpoint http://127.0.0.1:7490 --database Rides \\\n         --table Taxi --create-table --staging /tmp/staging --nodes 2")]
+pub(crate) struct Args {
+    /// A file, a folder, or a quoted pattern such as '/exports/**/*.csv.gz'.
+    source: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Table.
+    #[arg(long, value_name = "NAME")]
+    table: String,
+    /// Where chunks wait: an absolute folder that the cluster reads too, or the address of a blob container.
+    #[arg(long, value_name = "DIR|URL")]
+    staging: String,
+    /// Key of the storage account: `env:NAME` or `file:PATH`.
+    #[arg(long, value_name = "SECRET")]
+    staging_key: Option<String>,
+    /// Shared access signature of the container, instead of a key: `env:NAME` or `file:PATH`.
+    #[arg(long, value_name = "SECRET", conflicts_with = "staging_key")]
+    staging_sas: Option<String>,
+    /// Create the table, or add missing columns.
+    #[arg(long)]
+    create_table: bool,
+    /// Format of the files; default: by their names.
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// What separates fields, one character, or \t.
+    #[arg(long, default_value = ",", value_name = "CHAR")]
+    delimiter: String,
+    /// The files begin with data, not with a header row.
+    #[arg(long)]
+    no_header: bool,
+    /// Nodes to embed.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    nodes: u32,
+    /// Files that each node copies at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    slots: u32,
+    /// Largest chunk in megabytes of records before compression.
+    #[arg(long, default_value_t = 900.0, value_name = "N")]
+    chunk_size_mb: f64,
+    /// Keep the run's state in this folder: the same folder and run id go on where a killed copy stopped.
+    #[arg(long, value_name = "DIR", requires = "run_id")]
+    work_dir: Option<PathBuf>,
+    /// Id of the run.
+    #[arg(long, value_name = "ID")]
+    run_id: Option<RunId>,
+}
+
+/// A source on the command line, taken apart: what the nodes may read, and the settings that name it.
+#[derive(Debug)]
+struct Named {
+    root: PathBuf,
+    source: Value,
+}
+
+fn take_apart(source: &str) -> Result<Named, CliError> {
+    let path = std::path::absolute(source)?;
+    let missing = || CliError::Failed(format!("FolderMissing: {source} does not exist"));
+    if path.is_file() {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Err(missing()) };
+        let source = json!({"folderPath": text(folder)?, "fileName": text(Path::new(name))?});
+        return Ok(Named { root: path, source });
+    }
+    if path.is_dir() {
+        return Ok(Named { source: json!({"folderPath": text(&path)?}), root: path });
+    }
+    let parts: Vec<_> = path.components().collect();
+    let is_pattern = |c: &std::path::Component<'_>| c.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']);
+    let Some(at) = parts.iter().position(is_pattern) else { return Err(missing()) };
+    let (folder, pattern): (PathBuf, PathBuf) = (parts[..at].iter().collect(), parts[at..].iter().collect());
+    if !folder.is_dir() {
+        return Err(CliError::Failed(format!("FolderMissing: {} does not exist", folder.display())));
+    }
+    // A pattern without a folder part is for that folder alone, as a shell has it.
+    let recursive = parts.len() - at > 1;
+    let source = json!({"folderPath": text(&folder)?, "wildcardFileName": text(&pattern)?, "recursive": recursive});
+    Ok(Named { root: folder, source })
+}
+
+fn text(path: &Path) -> Result<&str, CliError> {
+    path.to_str().ok_or_else(|| CliError::Usage(format!("{} is not valid UTF-8", path.display())))
+}
+
+fn is_json_name(name: &str) -> bool {
+    let name = name.trim_end_matches(".gz").to_lowercase();
+    [".json", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
+}
+
+fn staging_of(args: &Args) -> Result<Value, CliError> {
+    if args.staging.starts_with("http://") || args.staging.starts_with("https://") {
+        return match (&args.staging_key, &args.staging_sas) {
+            (Some(key), _) => Ok(json!({"type": "AzureBlob", "container": args.staging, "accountKey": {"secret": key}})),
+            (_, Some(sas)) => Ok(json!({"type": "AzureBlob", "container": args.staging, "sas": {"secret": sas}})),
+            _ => Err(CliError::Usage("a blob container needs --staging-key or --staging-sas".to_owned())),
+        };
+    }
+    let folder = std::path::absolute(&args.staging)?;
+    Ok(json!({"type": "FileSystem", "folderPath": text(&folder)?}))
+}
+
+fn activity_of(args: &Args, named: &Named) -> Result<Activity, CliError> {
+    let is_json = match args.format {
+        Some(format) => format == FormatArg::Json,
+        None => ["fileName", "wildcardFileName"].iter().any(|key| named.source[*key].as_str().is_some_and(is_json_name)),
+    };
+    let format = if is_json {
+        json!({"type": "Json"})
+    } else {
+        json!({"type": "DelimitedText", "columnDelimiter": args.delimiter, "firstRowAsHeader": !args.no_header})
+    };
+    let mut source = named.source.clone();
+    source["type"] = json!("FileSystem");
+    source["format"] = format;
+    let auth = match args.database.auth {
+        AuthArg::None => json!({"type": "none"}),
+        AuthArg::Bearer => json!({"type": "bearer", "token": {"secret": format!("env:{TOKEN_VARIABLE}")}}),
+    };
+    let activity = json!({
+        "name": format!("copy to {}", args.table),
+        "source": source,
+        "sink": {"type": "AzureDataExplorer", "endpoint": args.database.endpoint, "database": args.database.database,
+                 "table": args.table, "createTable": args.create_table, "auth": auth},
+        "staging": staging_of(args)?,
+        "settings": {"chunkSizeMB": args.chunk_size_mb},
+    });
+    Ok(Activity::parse(&activity.to_string(), "ferry copy")?)
+}
+
+pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError> {
+    let named = take_apart(&args.source)?;
+    let activity = activity_of(&args, &named)?;
+    let roots = Roots::new([named.root]).map_err(|e| CliError::Usage(e.to_string()))?;
+    let scratch;
+    let store = match &args.work_dir {
+        Some(folder) => folder.join("ferry.db"),
+        None => {
+            scratch = tempfile::Builder::new().prefix("ferry-copy-").tempdir()?;
+            scratch.path().join("ferry.db")
+        }
+    };
+    let embedding = Embedding { store: &store, roots, nodes: args.nodes, slots: args.slots };
+    let report = embedded::copy(embedding, &activity, args.run_id.as_ref()).await?;
+    summary::print(&report, output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_taken_apart_and_nothing_more_is_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("d")).unwrap();
+        std::fs::write(folder.path().join("a.csv"), "").unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (given, root, key, value) in [
+            ("a.csv", "a.csv", "fileName", json!("a.csv")),
+            ("d", "d", "recursive", Value::Null),
+            ("d/**/*.csv", "d", "wildcardFileName", json!("**/*.csv")),
+            ("*.csv", "", "recursive", json!(false)),
+        ] {
+            let named = take_apart(at(given).to_str().unwrap()).unwrap();
+            assert_eq!(named.root.components().collect::<PathBuf>(), at(root).components().collect::<PathBuf>(), "{given}");
+            assert_eq!(named.source[key], value, "{given}");
+        }
+        assert!(take_apart(at("nope.csv").to_str().unwrap()).is_err());
+        assert!(take_apart(at("nope/*.csv").to_str().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! A coordinator and nodes inside this process, for `ferry copy` and `ferry quickstart`. They talk over loopback, by the
+//! same protocol as separate programs.
+
+use crate::{
+    api::Api,
+    output::{CliError, message},
+    progress, runs, summary,
+};
+use ferry_common::{
+    activity::Activity,
+    id::{RunId, RuntimeName},
+};
+use ferry_coordinator::{Coordinator, CoordinatorConfig};
+use ferry_node::{NodeConfig, read::Roots};
+use serde_json::Value;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long an interrupted run may take to end in good order.
+const CANCEL_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Any free port of this machine.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What to embed.
+pub(crate) struct Embedding<'a> {
+    /// File of the coordinator's store.
+    pub(crate) store: &'a Path,
+    /// Folders and files that the nodes may read.
+    pub(crate) roots: Roots,
+    /// How many nodes.
+    pub(crate) nodes: u32,
+    /// Slots of each.
+    pub(crate) slots: u32,
+}
+
+/// Runs one activity to its end with an embedded coordinator and nodes. Returns its report.
+pub(crate) async fn copy(embedding: Embedding<'_>, activity: &Activity, run_id: Option<&RunId>) -> Result<Value, CliError> {
+    let config = CoordinatorConfig {
+        grpc: ANY_PORT,
+        http: ANY_PORT,
+        store: embedding.store.to_owned(),
+        limits: Default::default(),
+    };
+    let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
+    let (grpc, http) = (coordinator.grpc_address, coordinator.http_address);
+    let (stop_nodes, stop_coordinator) = (CancellationToken::new(), CancellationToken::new());
+    let mut nodes = JoinSet::new();
+    for number in 1..=embedding.nodes {
+        let config = NodeConfig {
+            coordinator: format!("http://{grpc}"),
+            runtime: RuntimeName::default(),
+            name: format!("node-{number}"),
+            slots: embedding.slots,
+            roots: embedding.roots.clone(),
+            health: None,
+        };
+        nodes.spawn(ferry_node::run(config, stop_nodes.clone()));
+    }
+    let serving = tokio::spawn(coordinator.serve(stop_coordinator.clone()));
+    let result = submit_and_follow(&format!("http://{http}"), activity, run_id).await;
+    stop_nodes.cancel();
+    while nodes.join_next().await.is_some() {}
+    stop_coordinator.cancel();
+    match serving.await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => message(&format!("ferry: {e}")),
+        Err(e) => message(&format!("ferry: the coordinator ended: {e}")),
+    }
+    result
+}
+
+async fn submit_and_follow(address: &str, activity: &Activity, run_id: Option<&RunId>) -> Result<Value, CliError> {
+    let api = Api::new(address)?;
+    let run = runs::submit(&api, activity, run_id).await?;
+    let id = run["runId"].as_str().unwrap_or_default().to_owned();
+    match progress::follow(&api, &id, &progress::interrupt()).await {
+        Err(CliError::Interrupted(_)) => {
+            message("ferry: interrupted; what is in flight is followed to its end (a second Ctrl-C does not wait)");
+            api.post(&format!("/runs/{id}/cancel"), None).await?;
+            let again = progress::interrupt();
+            let waiting = progress::follow(&api, &id, &again);
+            match tokio::time::timeout(CANCEL_WAIT_MAX, waiting).await {
+                Ok(Ok(report)) => {
+                    // That it was cancelled is known.
+                    let _ = summary::print(&report, crate::output::OutputFormat::Table);
+                    Err(CliError::Interrupted(String::new()))
+                }
+                Ok(Err(e)) => Err(e),
+                Err(_) => Err(CliError::Interrupted("; some rows may be in the table".to_owned())),
+            }
+        }
+        other => other,
+    }
+}
