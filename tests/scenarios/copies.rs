@@ -1,0 +1,81 @@
+//! Copies that go well.
+
+use ferry_tests::{Cluster, ClusterOptions, write_flights};
+use serde_json::{Value, json};
+
+/// The table holds each row of the files exactly once, and nothing is left behind.
+pub(crate) async fn assert_whole(cluster: &Cluster, report: &Value, expected: &ferry_tests::Facts) {
+    assert_eq!(report["status"], "Succeeded", "{report:#}");
+    assert_eq!(&cluster.facts(), expected);
+    assert_eq!(report["rowsCopied"].as_i64(), Some(expected.count));
+    assert_eq!(report["rowsRead"].as_i64(), Some(expected.count));
+    assert_eq!(report["rowsSkipped"], 0);
+    assert_eq!(report["filesRead"], 24);
+    assert_eq!(report["dataConsistencyVerification"]["VerificationResult"], "Verified");
+    let blobs = cluster.azurite.blobs().await;
+    assert!(blobs.is_empty(), "{blobs:?}");
+}
+
+#[tokio::test]
+async fn flights_in_24_files_reach_the_table_through_three_nodes() {
+    let cluster = Cluster::start(ClusterOptions::default()).await;
+    let expected = write_flights(&cluster.source());
+    assert_eq!(expected.count, 336_776);
+
+    let activity = cluster.flights_activity();
+    cluster.submit("flights", &activity).await;
+    // The same id again is the same run.
+    cluster.submit("flights", &activity).await;
+    let report = cluster.finish("flights").await;
+
+    assert_whole(&cluster, &report, &expected).await;
+    let chunks = report["ingest"].as_array().unwrap();
+    assert!(chunks.len() > 40, "files must span chunks: {}", chunks.len());
+    assert!(chunks.iter().all(|c| c["rows"] == c["rowsCounted"]), "{chunks:#?}");
+    assert_eq!(report["nodes"].as_array().unwrap().len(), 3);
+    let bytes: u64 = std::fs::read_dir(cluster.source()).unwrap().count() as u64;
+    assert!(bytes > 0 && report["dataRead"].as_u64() > Some(0) && report["dataWritten"].as_u64() > report["dataRead"].as_u64());
+}
+
+#[tokio::test]
+async fn json_lines_and_explicit_columns_reach_the_table() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, slots: 2, ..ClusterOptions::default() }).await;
+    let lines: String = (0..500).map(|n| format!("{{\"id\":{n},\"it's\":\"text {n}\",\"deep\":{{\"x\":[{n},null]}}}}\n")).collect();
+    std::fs::write(cluster.source().join("a.jsonl"), lines).unwrap();
+    let mut activity = cluster.flights_activity();
+    activity["source"]["format"] = json!({"type": "Json"});
+    activity["sink"]["table"] = json!("Lines");
+    activity["sink"]["mapping"] = json!({"columns": [
+        {"source": {"name": "id"}, "sink": {"name": "Id"}},
+        {"source": {"name": "it's"}, "sink": {"name": "Text"}},
+        {"source": {"path": "$.deep.x[0]"}, "sink": {"name": "X", "type": "long"}},
+    ]});
+    cluster.submit("lines", &activity).await;
+    let report = cluster.finish("lines").await;
+    assert_eq!(report["status"], "Succeeded", "{report:#}");
+    let query = "Lines | summarize count(), sum(Id), sum(X), countif(Text == strcat('text ', tostring(Id)))";
+    let output = ferry_tests::ferry(&["query", query, "--endpoint", &cluster.endpoint(), "--database", "Test", "--output", "json"]);
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows, json!([{"count_": 500, "sum_Id": 124_750, "sum_X": 124_750, "countif_": 500}]));
+}
+
+#[tokio::test]
+async fn the_cli_submits_follows_and_reports() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() }).await;
+    std::fs::write(cluster.source().join("a.csv"), "a,b\n1,x\n2,y\n").unwrap();
+    let file = cluster.source().parent().unwrap().join("activity.yaml");
+    std::fs::write(&file, cluster.flights_activity().to_string()).unwrap();
+    let api = cluster.api();
+    let run = |arguments: &[&str]| {
+        let output = ferry_tests::ferry(&[arguments, &["--coordinator", &api, "--output", "json"]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let report = run(&["run", file.to_str().unwrap(), "--watch", "--run-id", "cli-1", "--set", "sink.table=Small"]);
+    assert_eq!((&report["status"], &report["rowsCopied"], &report["runId"]), (&json!("Succeeded"), &json!(2), &json!("cli-1")));
+    assert_eq!(run(&["runs", "list"])[0]["runId"], "cli-1");
+    assert_eq!(run(&["runs", "show", "cli-1"])["state"], "Succeeded");
+    assert_eq!(run(&["runs", "report", "cli-1"])["files"][0]["rowsRead"], 2);
+    assert_eq!(run(&["nodes", "list"])[0]["state"], "Ready");
+    assert_eq!(run(&["nodes", "drain", "node-0"])[0]["state"], "Drained");
+}
