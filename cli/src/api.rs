@@ -26,7 +26,9 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn new(address: &str) -> Result<Self, CliError> {
         if !address.starts_with("http://") && !address.starts_with("https://") {
-            return Err(CliError::Usage(format!("coordinator address {address:?} must begin with http:// or https://")));
+            return Err(CliError::Usage(format!(
+                "coordinator address {address:?} must begin with http:// or https://"
+            )));
         }
         let http = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
@@ -53,7 +55,10 @@ impl Api {
         let status = response.status();
         let body = response.bytes().await.map_err(|e| self.unreachable(e))?;
         let value: Value = serde_json::from_slice(&body).map_err(|_| {
-            CliError::Failed(format!("{} answers HTTP {status} without JSON; is it a ferry coordinator's HTTP port?", self.address))
+            CliError::Failed(format!(
+                "{} answers HTTP {status} without JSON; is it a ferry coordinator's HTTP port?",
+                self.address
+            ))
         })?;
         if status.is_success() {
             return Ok(value);
@@ -61,12 +66,19 @@ impl Api {
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
         let words = format!("{}: {}", text("title"), text("detail"));
         // What the settings or the call got wrong is a matter of usage.
-        Err(if status.as_u16() == 422 || status.as_u16() == 400 { CliError::Usage(words) } else { CliError::Failed(words) })
+        Err(if status.as_u16() == 422 || status.as_u16() == 400 {
+            CliError::Usage(words)
+        } else {
+            CliError::Failed(words)
+        })
     }
 
     fn unreachable(&self, error: reqwest::Error) -> CliError {
         let what = if error.is_connect() { "nobody listens there" } else { "no answer" };
         let why = ferry_common::failure::with_causes(&error.without_url());
-        CliError::Failed(format!("coordinator {}: {what} ({why}); start one with `ferry coordinator`, or name it with --coordinator", self.address))
+        CliError::Failed(format!(
+            "coordinator {}: {what} ({why}); start one with `ferry coordinator`, or name it with --coordinator",
+            self.address
+        ))
     }
 }

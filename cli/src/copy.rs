@@ -23,7 +23,9 @@ enum FormatArg {
 
 /// `ferry copy`
 #[derive(ClapArgs)]
-#[command(after_help = "Example: ferry copy '/exports/**/*.csv.gz' --endpoint http://127.0.0.1:7490 --database Rides \\\n         --table Taxi --create-table --staging /tmp/staging --nodes 2")]
+#[command(
+    after_help = "Example: ferry copy '/exports/**/*.csv.gz' --endpoint http://127.0.0.1:7490 --database Rides \\\n         --table Taxi --create-table --staging /tmp/staging --nodes 2"
+)]
 pub(crate) struct Args {
     /// A file, a folder, or a quoted pattern such as '/exports/**/*.csv.gz'.
     source: String,
@@ -113,7 +115,9 @@ fn is_json_name(name: &str) -> bool {
 fn staging_of(args: &Args) -> Result<Value, CliError> {
     if args.staging.starts_with("http://") || args.staging.starts_with("https://") {
         return match (&args.staging_key, &args.staging_sas) {
-            (Some(key), _) => Ok(json!({"type": "AzureBlob", "container": args.staging, "accountKey": {"secret": key}})),
+            (Some(key), _) => {
+                Ok(json!({"type": "AzureBlob", "container": args.staging, "accountKey": {"secret": key}}))
+            }
             (_, Some(sas)) => Ok(json!({"type": "AzureBlob", "container": args.staging, "sas": {"secret": sas}})),
             _ => Err(CliError::Usage("a blob container needs --staging-key or --staging-sas".to_owned())),
         };
@@ -125,7 +129,9 @@ fn staging_of(args: &Args) -> Result<Value, CliError> {
 fn activity_of(args: &Args, named: &Named) -> Result<Activity, CliError> {
     let is_json = match args.format {
         Some(format) => format == FormatArg::Json,
-        None => ["fileName", "wildcardFileName"].iter().any(|key| named.source[*key].as_str().is_some_and(is_json_name)),
+        None => {
+            ["fileName", "wildcardFileName"].iter().any(|key| named.source[*key].as_str().is_some_and(is_json_name))
+        }
     };
     let format = if is_json {
         json!({"type": "Json"})
@@ -184,7 +190,11 @@ mod tests {
             ("*.csv", "", "recursive", json!(false)),
         ] {
             let named = take_apart(at(given).to_str().unwrap()).unwrap();
-            assert_eq!(named.root.components().collect::<PathBuf>(), at(root).components().collect::<PathBuf>(), "{given}");
+            assert_eq!(
+                named.root.components().collect::<PathBuf>(),
+                at(root).components().collect::<PathBuf>(),
+                "{given}"
+            );
             assert_eq!(named.source[key], value, "{given}");
         }
         assert!(take_apart(at("nope.csv").to_str().unwrap()).is_err());

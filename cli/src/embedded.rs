@@ -40,7 +40,11 @@ pub(crate) struct Embedding<'a> {
 }
 
 /// Runs one activity to its end with an embedded coordinator and nodes. Returns its report.
-pub(crate) async fn copy(embedding: Embedding<'_>, activity: &Activity, run_id: Option<&RunId>) -> Result<Value, CliError> {
+pub(crate) async fn copy(
+    embedding: Embedding<'_>,
+    activity: &Activity,
+    run_id: Option<&RunId>,
+) -> Result<Value, CliError> {
     let config = CoordinatorConfig {
         grpc: ANY_PORT,
         http: ANY_PORT,

@@ -32,7 +32,11 @@ fn bar(all: &MultiProgress, template: &str) -> ProgressBar {
 impl Bars {
     fn new() -> Self {
         let is_shown = std::io::stderr().is_terminal();
-        let all = MultiProgress::with_draw_target(if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        let all = MultiProgress::with_draw_target(if is_shown {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        });
         let copy = bar(&all, "copy    [{bar:30}] {msg}");
         let ingest = bar(&all, "ingest  [{bar:30}] {msg}");
         Self { _all: all, copy, ingest, said: None }
@@ -106,7 +110,12 @@ pub(crate) async fn follow(api: &Api, run_id: &str, interrupt: &CancellationToke
     api.get(&format!("/runs/{run_id}/report")).await
 }
 
-async fn follow_to_end(api: &Api, run_id: &str, bars: &mut Bars, interrupt: &CancellationToken) -> Result<(), CliError> {
+async fn follow_to_end(
+    api: &Api,
+    run_id: &str,
+    bars: &mut Bars,
+    interrupt: &CancellationToken,
+) -> Result<(), CliError> {
     let mut silent = Duration::ZERO;
     let mut swept = Duration::ZERO;
     loop {

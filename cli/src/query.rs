@@ -52,7 +52,8 @@ pub(crate) async fn ask(database: &DatabaseArgs, text: &str, timeout: Duration) 
     let tokens: Arc<dyn TokenProvider> = match database.auth {
         AuthArg::None => Arc::new(NoAuth),
         AuthArg::Bearer => Arc::new(StaticBearer::new(
-            std::env::var(TOKEN_VARIABLE).map_err(|_| CliError::Usage(format!("--auth bearer needs {TOKEN_VARIABLE} in the environment")))?,
+            std::env::var(TOKEN_VARIABLE)
+                .map_err(|_| CliError::Usage(format!("--auth bearer needs {TOKEN_VARIABLE} in the environment")))?,
         )),
     };
     let client = Client::new(&database.endpoint, tokens, ClientOptions { server_timeout: timeout })

@@ -40,7 +40,10 @@ fn prepare(folder: &Path) -> Result<PathBuf, CliError> {
     if folder.exists() {
         let is_empty = fs::read_dir(folder)?.next().is_none();
         if !is_empty && !folder.join(MARKER).exists() {
-            return Err(CliError::Usage(format!("{} is not empty and not quickstart's own; choose another with --folder", folder.display())));
+            return Err(CliError::Usage(format!(
+                "{} is not empty and not quickstart's own; choose another with --folder",
+                folder.display()
+            )));
         }
         fs::remove_dir_all(folder)?;
     }
@@ -56,7 +59,9 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     let source = folder.join("source");
     let sample = {
         let source = source.clone();
-        tokio::task::spawn_blocking(move || sample::write(&source)).await.map_err(|e| CliError::Failed(e.to_string()))??
+        tokio::task::spawn_blocking(move || sample::write(&source))
+            .await
+            .map_err(|e| CliError::Failed(e.to_string()))??
     };
     message(&format!(
         "ferry: wrote a sample of {} files, {} rows, {} to {}",
@@ -73,7 +78,10 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let address = format!("http://{}", endpoint.address);
-    message(&format!("ferry: copying with {} nodes through staging into {DATABASE}.{TABLE} of a local ADX-compatible endpoint", args.nodes));
+    message(&format!(
+        "ferry: copying with {} nodes through staging into {DATABASE}.{TABLE} of a local ADX-compatible endpoint",
+        args.nodes
+    ));
     let stop = CancellationToken::new();
     let serving = tokio::spawn(endpoint.serve(stop.clone()));
     let result = copy_and_query(&args, &folder, &source, &address, sample, output).await;
@@ -109,7 +117,9 @@ async fn copy_and_query(
         output::result("")?;
     }
     let database = DatabaseArgs { endpoint: address.to_owned(), database: DATABASE.to_owned(), auth: AuthArg::None };
-    let text = format!("{TABLE} | summarize Rows=count(), DurationSeconds=sum(DurationSeconds), First=min(StartTime), Last=max(StartTime)");
+    let text = format!(
+        "{TABLE} | summarize Rows=count(), DurationSeconds=sum(DurationSeconds), First=min(StartTime), Last=max(StartTime)"
+    );
     let totals = query::ask(&database, &text, QUERY_TIMEOUT).await?;
     let by_plan = format!("{TABLE} | summarize Rows=count(), AverageFee=avg(Fee) by Plan | sort by Plan asc");
     if output == OutputFormat::Table {

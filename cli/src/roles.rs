@@ -51,7 +51,10 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
         return Err(CliError::Usage(format!("--store {:?}: only sqlite:PATH is supported yet", args.store)));
     };
     if args.lease_ttl < LEASE_TTL_MIN {
-        return Err(CliError::Usage(format!("--lease-ttl must be at least {}", humantime::format_duration(LEASE_TTL_MIN))));
+        return Err(CliError::Usage(format!(
+            "--lease-ttl must be at least {}",
+            humantime::format_duration(LEASE_TTL_MIN)
+        )));
     }
     let mut config =
         CoordinatorConfig { grpc: args.grpc, http: args.http, store: PathBuf::from(store), limits: Default::default() };
@@ -116,7 +119,8 @@ pub(crate) async fn node(args: NodeArgs) -> Result<(), CliError> {
 }
 
 fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "node".to_owned(), |name| name.trim().to_owned())
 }
 
 /// `ferry local-adx`

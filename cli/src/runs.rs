@@ -105,7 +105,9 @@ fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
         for key in place.split('.') {
             match at.as_object_mut() {
                 Some(map) => at = map.entry(key).or_insert_with(|| json!({})),
-                None => return Err(CliError::Usage(format!("--set {place}: {key} is below something that is no object"))),
+                None => {
+                    return Err(CliError::Usage(format!("--set {place}: {key} is below something that is no object")));
+                }
             }
         }
         *at = new;
@@ -189,14 +191,27 @@ async fn show(one: &OneRun, output: OutputFormat) -> Result<(), CliError> {
         ("state", cell(&run["state"])),
         ("sink", cell(&run["sink"])),
         ("submitted", cell(&run["submitted"])),
-        ("stage 1, copy", format!(
-            "{}/{} files, {}/{}, {} active",
-            number("/copy/filesDone"), number("/copy/filesTotal"), size("/copy/bytesDone"), size("/copy/bytesTotal"), number("/copy/filesActive")
-        )),
-        ("stage 2, ingest", format!(
-            "{}/{} commands, {}/{} rows visible",
-            number("/ingest/commandsDone"), number("/ingest/commandsTotal"), number("/ingest/rowsVisible"), number("/ingest/rowsTotal")
-        )),
+        (
+            "stage 1, copy",
+            format!(
+                "{}/{} files, {}/{}, {} active",
+                number("/copy/filesDone"),
+                number("/copy/filesTotal"),
+                size("/copy/bytesDone"),
+                size("/copy/bytesTotal"),
+                number("/copy/filesActive")
+            ),
+        ),
+        (
+            "stage 2, ingest",
+            format!(
+                "{}/{} commands, {}/{} rows visible",
+                number("/ingest/commandsDone"),
+                number("/ingest/commandsTotal"),
+                number("/ingest/rowsVisible"),
+                number("/ingest/rowsTotal")
+            ),
+        ),
     ];
     for (name, path) in [("failure", "/failure"), ("last failure", "/lastFailure")] {
         if let Some(failure) = run.pointer(path) {
@@ -229,7 +244,16 @@ pub(crate) async fn nodes(args: NodesArgs, output: OutputFormat) -> Result<(), C
     let list = match args.command {
         NodesCommand::List { coordinator } => Api::new(&coordinator.coordinator)?.get("/nodes").await?,
         NodesCommand::Drain { node, coordinator } => {
-            let name: String = node.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-_.".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+            let name: String = node
+                .bytes()
+                .map(|b| {
+                    if b.is_ascii_alphanumeric() || b"-_.".contains(&b) {
+                        char::from(b).to_string()
+                    } else {
+                        format!("%{b:02X}")
+                    }
+                })
+                .collect();
             Api::new(&coordinator.coordinator)?.post(&format!("/nodes/{name}/drain"), None).await?
         }
     };

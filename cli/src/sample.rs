@@ -1,11 +1,7 @@
 //! A sample made up on the spot: a year of bicycle hires, one file a month, of very different sizes. The same seed gives
 //! the same bytes.
 
-use std::{
-    fs, io,
-    io::Write,
-    path::Path,
-};
+use std::{fs, io, io::Write, path::Path};
 
 /// What was written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +14,18 @@ pub(crate) struct Sample {
 }
 
 const STATIONS: &[&str] = &[
-    "Harbour", "Old Market", "Museum \"De Waag\"", "Station, North", "Station, South", "Brewery", "University", "Lighthouse",
-    "Quay 7", "Botanical Garden", "Town Hall", "Ferry Pier",
+    "Harbour",
+    "Old Market",
+    "Museum \"De Waag\"",
+    "Station, North",
+    "Station, South",
+    "Brewery",
+    "University",
+    "Lighthouse",
+    "Quay 7",
+    "Botanical Garden",
+    "Town Hall",
+    "Ferry Pier",
 ];
 const PLANS: &[&str] = &["day", "month", "year", "guest"];
 const ROWS_IN_JANUARY: u64 = 4_000;

@@ -22,7 +22,11 @@ pub(crate) fn print(report: &Value, output: OutputFormat) -> Result<(), CliError
                 .flatten()
                 .map(|e| format!("{}: {}", cell(&e["code"]), cell(&e["message"])))
                 .collect();
-            Err(CliError::Failed(if errors.is_empty() { "the run has not ended".to_owned() } else { errors.join("\nferry: ") }))
+            Err(CliError::Failed(if errors.is_empty() {
+                "the run has not ended".to_owned()
+            } else {
+                errors.join("\nferry: ")
+            }))
         }
     }
 }
@@ -51,7 +55,10 @@ fn print_table(report: &Value) -> Result<(), CliError> {
         ("usedParallelCopies", count(number("/usedParallelCopies"))),
         ("usedDataIntegrationUnits", count(number("/usedDataIntegrationUnits"))),
         ("stage 1, copy", format!("{} of source, {} staged", stage("copy"), bytes(number("/stages/copy/stagedBytes")))),
-        ("stage 2, ingest", format!("{} of records, {} commands", stage("ingest"), count(number("/stages/ingest/commandsDone")))),
+        (
+            "stage 2, ingest",
+            format!("{} of records, {} commands", stage("ingest"), count(number("/stages/ingest/commandsDone"))),
+        ),
     ];
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in rows {

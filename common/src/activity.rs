@@ -264,9 +264,8 @@ impl SecretRef {
     pub fn resolve(&self) -> Result<Secret, Failure> {
         let missing = |why: String| Failure::settings(Code::SecretMissing, format!("secret {}: {why}", self.secret));
         let text = match self.secret.split_once(':') {
-            Some(("env", name)) => {
-                std::env::var(name).map_err(|_| missing(format!("environment variable {name} is not set for this program")))?
-            }
+            Some(("env", name)) => std::env::var(name)
+                .map_err(|_| missing(format!("environment variable {name} is not set for this program")))?,
             Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| missing(e.to_string()))?,
             _ => return Err(missing("must begin with env: or file:".to_owned())),
         };
@@ -427,7 +426,10 @@ impl Activity {
         if text.len() > ACTIVITY_BYTES_MAX {
             return Err(Failure::settings(
                 Code::SettingsInvalid,
-                format!("{origin}: {} bytes are more than the {ACTIVITY_BYTES_MAX} that an activity may have", text.len()),
+                format!(
+                    "{origin}: {} bytes are more than the {ACTIVITY_BYTES_MAX} that an activity may have",
+                    text.len()
+                ),
             ));
         }
         let options = serde_saphyr::options! {
@@ -464,7 +466,9 @@ impl Activity {
             return Err("settings.compressionLevel must be 1 to 9".to_owned());
         }
         if settings.enable_skip_incompatible_row {
-            return Err("settings.enableSkipIncompatibleRow: true is not supported yet; a bad row fails its file".to_owned());
+            return Err(
+                "settings.enableSkipIncompatibleRow: true is not supported yet; a bad row fails its file".to_owned()
+            );
         }
         Ok(())
     }
@@ -565,7 +569,9 @@ impl Mapping {
             match (&column.source.name, column.source.ordinal, &column.source.path) {
                 (Some(_), None, None) if source.format.kind == FormatType::Json || source.format.has_header() => {}
                 (Some(name), None, None) => {
-                    return Err(format!("{at}: source column {name:?} has no name in files without a header row; use ordinal"));
+                    return Err(format!(
+                        "{at}: source column {name:?} has no name in files without a header row; use ordinal"
+                    ));
                 }
                 (None, Some(1..), None) if source.format.kind == FormatType::DelimitedText => {}
                 (None, Some(0), None) => return Err(format!("{at}.source.ordinal counts from 1")),
@@ -679,7 +685,12 @@ settings: {chunkSizeMB: 0.5}
     #[test]
     fn a_bad_activity_is_told_with_line_and_nearest_key() {
         for (case, from, to, words) in [
-            ("unknown key", "folderPath: /exports", "folderpath: /exports", &["line 5", "folderpath", "did you mean folderPath?"][..]),
+            (
+                "unknown key",
+                "folderPath: /exports",
+                "folderpath: /exports",
+                &["line 5", "folderpath", "did you mean folderPath?"][..],
+            ),
             ("wrong type", "createTable: true", "createTable: perhaps", &["line 13"]),
             ("unknown enum", "type: DelimitedText", "type: DelimitdText", &["line 7", "did you mean DelimitedText?"]),
             ("missing key", "  folderPath: /exports\n", "", &["folderPath"]),

@@ -175,7 +175,8 @@ impl Failure {
 ///
 /// `spread` in 0..=1 picks the point within the upper half of the wait, so that many do not return at once.
 pub fn backoff(failures: u32, spread: f64) -> Duration {
-    let doubled = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
+    let doubled =
+        BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
     doubled.min(BACKOFF_LAST).mul_f64(0.5 + 0.5 * spread.clamp(0.0, 1.0))
 }
 
@@ -200,7 +201,9 @@ pub fn redact(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let end = rest[at..].find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>')).map_or(rest.len(), |n| at + n);
+        let end = rest[at..]
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>'))
+            .map_or(rest.len(), |n| at + n);
         let url = &rest[..end];
         match url[at..].find('?') {
             Some(query) => {

@@ -8,7 +8,9 @@ pub const NAME_CHARS_MAX: usize = 63;
 
 /// A text that is not fit to be an id.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error("{kind} {text:?} must have 1 to {NAME_CHARS_MAX} letters, digits, '-', '_' or '.', and start with a letter or digit")]
+#[error(
+    "{kind} {text:?} must have 1 to {NAME_CHARS_MAX} letters, digits, '-', '_' or '.', and start with a letter or digit"
+)]
 pub struct InvalidId {
     kind: &'static str,
     text: String,

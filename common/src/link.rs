@@ -3,8 +3,8 @@
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint, Server, server::Router};
 
-pub use crate::wire::generated::node_service_server::{NodeService, NodeServiceServer};
 pub use crate::wire::generated::node_service_client::NodeServiceClient;
+pub use crate::wire::generated::node_service_server::{NodeService, NodeServiceServer};
 
 /// Oldest protocol version that this program speaks.
 pub const VERSION_MIN: u32 = 1;

@@ -57,9 +57,9 @@ impl Container {
 
     /// A service SAS for the container, or for one blob of it.
     fn signed(&self, key: &Secret, permissions: &str, blob: Option<&str>, expires: Millis) -> Result<String, Failure> {
-        let key = BASE64
-            .decode(key.expose())
-            .map_err(|_| Failure::settings(Code::StagingForbidden, "staging.accountKey is not a storage account's key"))?;
+        let key = BASE64.decode(key.expose()).map_err(|_| {
+            Failure::settings(Code::StagingForbidden, "staging.accountKey is not a storage account's key")
+        })?;
         let (resource, path) = match blob {
             Some(blob) => ("b", format!("/blob/{}/{}/{blob}", self.account, self.name)),
             None => ("c", format!("/blob/{}/{}", self.account, self.name)),
@@ -68,10 +68,9 @@ impl Container {
         let expires = Millis(expires.0 / 1000 * 1000).to_string();
         let protocol = if self.url.starts_with("https://") { "https" } else { "https,http" };
         // Azure Storage, "Create a service SAS", versions from 2020-12-06: the fields in this order.
-        let to_sign = [
-            permissions, "", &expires, &path, "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", "",
-        ]
-        .join("\n");
+        let to_sign =
+            [permissions, "", &expires, &path, "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", ""]
+                .join("\n");
         let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), to_sign.as_bytes());
         let signature = query_encoded(&BASE64.encode(signature));
         let (expires, protocol) = (query_encoded(&expires), query_encoded(protocol));
@@ -80,7 +79,9 @@ impl Container {
 }
 
 fn query_encoded(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// A blob's name in an address: slashes stay.
@@ -111,7 +112,9 @@ impl Access {
                     return Ok(Self::Sas { container: url.trim_end_matches('/').to_owned(), sas, md5 });
                 }
                 let container = Container::parse(url).ok_or_else(|| {
-                    invalid("staging.container is not an address such as https://account.blob.core.windows.net/container")
+                    invalid(
+                        "staging.container is not an address such as https://account.blob.core.windows.net/container",
+                    )
                 })?;
                 let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
                 Ok(Self::Key { container, key: key.resolve()?, md5 })

@@ -135,7 +135,8 @@ impl Core {
         for unit in self.store.leased_units(&Leases::OfNode(id.clone()), LEASES_MAX).await? {
             if let Some(lease) = unit.state.lease() {
                 let token = lease.token.clone();
-                self.change_unit(&unit.run, unit.number, |_| Some(UnitEvent::GivenBack { token: token.clone() })).await?;
+                self.change_unit(&unit.run, unit.number, |_| Some(UnitEvent::GivenBack { token: token.clone() }))
+                    .await?;
             }
         }
         if let Some(node) = self.store.node(id).await? {
@@ -300,8 +301,7 @@ impl Core {
             }
             let expires = self.now().plus(self.limits.lease_ttl);
             unit.state = unit.state.apply(UnitEvent::Renewed { token: key.token.clone(), expires })?;
-            let row =
-                ChunkRow { run: key.run.clone(), unit: key.unit, attempt: key.attempt, chunk: chunk.clone() };
+            let row = ChunkRow { run: key.run.clone(), unit: key.unit, attempt: key.attempt, chunk: chunk.clone() };
             // The unit's revision fences: whoever takes the lease away meanwhile wins, and this is read again.
             match self.store.commit(vec![Write::UpdateUnit(Box::new(unit)), Write::InsertChunk(row)]).await {
                 Ok(()) => return Ok(true),
@@ -325,7 +325,8 @@ impl Core {
             let Some(run) = self.store.run(&key.run).await? else { return Ok(false) };
             let accepted = self.store.chunks(&key.run, key.unit).await?;
             let rows: u64 = accepted.iter().map(|c| c.chunk.rows).sum();
-            let is_whole = accepted.len() == chunks as usize && accepted.iter().zip(0..).all(|(c, n)| c.chunk.number.0 == n);
+            let is_whole =
+                accepted.len() == chunks as usize && accepted.iter().zip(0..).all(|(c, n)| c.chunk.number.0 == n);
             if !is_whole || rows + counters.rows_skipped != counters.rows_read {
                 // Never ingest what does not add up.
                 let failure = Failure::internal(format!(
@@ -406,8 +407,7 @@ impl Core {
             return Ok(());
         }
         let may_give = |r: &RunRow| {
-            matches!(r.state, RunState::Planning | RunState::Copying)
-                && r.activity.source.connect_via == node.runtime
+            matches!(r.state, RunState::Planning | RunState::Copying) && r.activity.source.connect_via == node.runtime
         };
         let mut runs: Vec<_> = self.store.live_runs().await?.into_iter().filter(may_give).collect();
         let mut free = free;
@@ -416,7 +416,10 @@ impl Core {
             let held_by = |run: &RunRow| leased.iter().filter(|u| u.run == run.id).count() as u32;
             let candidates: Vec<_> = runs
                 .iter()
-                .map(|r| Candidate { held: held_by(r), held_max: r.activity.settings.parallel_copies.unwrap_or(u32::MAX) })
+                .map(|r| Candidate {
+                    held: held_by(r),
+                    held_max: r.activity.settings.parallel_copies.unwrap_or(u32::MAX),
+                })
                 .collect();
             let Some(at) = next_run(&candidates) else { break };
             match self.grant_one(node, &runs[at]).await? {
@@ -438,7 +441,8 @@ impl Core {
         loop {
             // While the source is listed, its files wait for the plan.
             let pending = if run.state == RunState::Planning {
-                let is_due = |u: &UnitRow| matches!(u.state, UnitState::Pending { not_before, .. } if not_before <= self.now());
+                let is_due =
+                    |u: &UnitRow| matches!(u.state, UnitState::Pending { not_before, .. } if not_before <= self.now());
                 self.store.unit(&run.id, UnitNumber::LISTING).await?.filter(is_due)
             } else {
                 self.store.pending_units(&run.id, self.now(), 1).await?.pop()
@@ -481,12 +485,8 @@ impl Core {
 
     /// What goes with a lease. Made anew each time: it holds a signature that is never stored.
     async fn grant_of(&self, run: &RunRow, unit: &UnitRow, lease: &Lease) -> Result<Grant, Failure> {
-        let key = AttemptKey {
-            run: run.id.clone(),
-            unit: unit.number,
-            attempt: lease.attempt,
-            token: lease.token.clone(),
-        };
+        let key =
+            AttemptKey { run: run.id.clone(), unit: unit.number, attempt: lease.attempt, token: lease.token.clone() };
         let activity = &run.activity;
         if unit.number == UnitNumber::LISTING {
             let source = Box::new(activity.source.clone());

@@ -83,10 +83,8 @@ impl Coordinator {
             .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
         let programs = axum::serve(self.http, api::router(self.core.clone()))
             .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        let (nodes, programs) = tokio::join!(
-            stop_others(nodes, &shutdown),
-            stop_others(programs.into_future(), &shutdown)
-        );
+        let (nodes, programs) =
+            tokio::join!(stop_others(nodes, &shutdown), stop_others(programs.into_future(), &shutdown));
         duties.await;
         nodes.map_err(|e| CoordinatorError::Serve { what: "serving nodes", why: with_causes(&e) })?;
         programs.map_err(|e| CoordinatorError::Serve { what: "serving programs", why: with_causes(&e) })

@@ -98,7 +98,11 @@ pub fn parse_cslschema(schema: &str) -> Vec<TableColumn> {
 /// The columns that `.create-merge table` is to have.
 ///
 /// Columns that the table has keep their type: the sample only speaks for new ones.
-pub fn columns_to_create(activity: &Activity, sample: &[SampleColumn], table: &TableSchema) -> Result<Vec<TableColumn>, Failure> {
+pub fn columns_to_create(
+    activity: &Activity,
+    sample: &[SampleColumn],
+    table: &TableSchema,
+) -> Result<Vec<TableColumn>, Failure> {
     let kind_of = |source: Option<&str>| {
         source.and_then(|name| sample.iter().find(|c| c.name == name)).map_or("string", |c| c.kind.as_str()).to_owned()
     };
@@ -118,7 +122,8 @@ pub fn columns_to_create(activity: &Activity, sample: &[SampleColumn], table: &T
         return Err(Failure::new(Code::SchemaConflict, Fault::Source, Retry::Never, message));
     }
     if let Some(bad) = columns.iter().find(|c| c.name.trim().is_empty()) {
-        let message = format!("a source column has no name ({:?}); map columns by ordinal in sink.mapping.columns", bad.name);
+        let message =
+            format!("a source column has no name ({:?}); map columns by ordinal in sink.mapping.columns", bad.name);
         return Err(Failure::new(Code::SchemaConflict, Fault::Source, Retry::Never, message));
     }
     Ok(columns.into_iter().map(|c| table.column(&c.name).cloned().unwrap_or(c)).collect())
@@ -139,7 +144,9 @@ pub fn plan(activity: &Activity, sample: &[SampleColumn], table: &TableSchema) -
         }
         Mapping { columns: Some(columns), .. } => plan_columns(activity, columns, sample, table, nothing),
         _ => match activity.source.format.kind {
-            FormatType::DelimitedText if !activity.source.format.has_header() => plan_order(activity, sample, table, nothing),
+            FormatType::DelimitedText if !activity.source.format.has_header() => {
+                plan_order(activity, sample, table, nothing)
+            }
             _ => plan_names(activity, sample, table, nothing),
         },
     }
@@ -175,7 +182,10 @@ fn plan_columns(
                 let is_seen = sample.iter().any(|c| c.name == *name);
                 if is_json {
                     if !is_seen {
-                        warnings.push(format!("no sampled record has property {name:?}; column {:?} may stay empty", mapped.sink.name));
+                        warnings.push(format!(
+                            "no sampled record has property {name:?}; column {:?} may stay empty",
+                            mapped.sink.name
+                        ));
                     }
                     PlannedSource::Path(json_path(name))
                 } else {
@@ -229,7 +239,11 @@ fn plan_order(
     let mut warnings = Vec::new();
     if !sample.is_empty() && sample.len() < columns.len() {
         let rest: Vec<_> = columns[sample.len()..].iter().map(|c| c.name.as_str()).collect();
-        warnings.push(format!("records have {} fields; columns without a field stay empty: {}", sample.len(), rest.join(", ")));
+        warnings.push(format!(
+            "records have {} fields; columns without a field stay empty: {}",
+            sample.len(),
+            rest.join(", ")
+        ));
     }
     let width = if sample.is_empty() { columns.len() } else { sample.len() };
     let planned = columns[..width].iter().zip(0..).map(|(c, at)| PlannedColumn {
@@ -255,7 +269,8 @@ fn plan_names(
     match table {
         TableSchema::Hidden => warnings.push(hidden_warning(activity)),
         TableSchema::Columns(columns) => {
-            let stray: Vec<_> = sample.iter().filter(|c| table.column(&c.name).is_none()).map(|c| c.name.as_str()).collect();
+            let stray: Vec<_> =
+                sample.iter().filter(|c| table.column(&c.name).is_none()).map(|c| c.name.as_str()).collect();
             if !stray.is_empty() {
                 return Err(missing(format!(
                     "source columns {} have no column of that name in table {}, which has: {}; set sink.createTable: true \
@@ -268,7 +283,10 @@ fn plan_names(
             let empty: Vec<_> =
                 columns.iter().filter(|c| sample.iter().all(|s| s.name != c.name)).map(|c| c.name.as_str()).collect();
             if !empty.is_empty() && !sample.is_empty() {
-                warnings.push(format!("table columns without a source column of that name stay empty: {}", empty.join(", ")));
+                warnings.push(format!(
+                    "table columns without a source column of that name stay empty: {}",
+                    empty.join(", ")
+                ));
             }
         }
     }
@@ -287,7 +305,10 @@ fn plan_names(
 }
 
 fn hidden_warning(activity: &Activity) -> String {
-    format!("the columns of table {} may not be looked at; names that do not match it become nulls", activity.sink.table)
+    format!(
+        "the columns of table {} may not be looked at; names that do not match it become nulls",
+        activity.sink.table
+    )
 }
 
 fn names_of(table: &TableSchema) -> String {
@@ -312,7 +333,9 @@ impl Plan {
         };
         let mapped = columns.iter().filter_map(|c| {
             let source = match &c.source {
-                PlannedSource::Name(name) => MappedSource::Ordinal(u32::try_from(header.iter().position(|h| h == name)?).ok()?),
+                PlannedSource::Name(name) => {
+                    MappedSource::Ordinal(u32::try_from(header.iter().position(|h| h == name)?).ok()?)
+                }
                 PlannedSource::Ordinal(at) => MappedSource::Ordinal(*at),
                 PlannedSource::Path(path) => MappedSource::Path(path.clone()),
             };
@@ -357,8 +380,12 @@ mod tests {
 
     #[test]
     fn by_name_follows_each_files_own_order() {
-        let (plan, warnings) =
-            plan(&activity(HEADER, "{by: name}"), &sample(&[("a", "long"), ("b", "string")]), &table(&[("b", "string"), ("a", "long"), ("c", "real")])).unwrap();
+        let (plan, warnings) = plan(
+            &activity(HEADER, "{by: name}"),
+            &sample(&[("a", "long"), ("b", "string")]),
+            &table(&[("b", "string"), ("a", "long"), ("c", "real")]),
+        )
+        .unwrap();
         assert!(warnings[0].contains("stay empty: c"), "{warnings:?}");
         let at = |c: &str, n| (c.to_owned(), MappedSource::Ordinal(n));
         assert_eq!(ordinals(&plan, &["b", "a"]), [at("a", 1), at("b", 0)]);
@@ -368,14 +395,21 @@ mod tests {
 
     #[test]
     fn by_order_where_there_are_no_names() {
-        let (plan, _) = plan(&activity(PLAIN, "{by: name}"), &sample(&[("Column1", "long")]), &table(&[("x", "long"), ("y", "long")])).unwrap();
+        let (plan, _) = plan(
+            &activity(PLAIN, "{by: name}"),
+            &sample(&[("Column1", "long")]),
+            &table(&[("x", "long"), ("y", "long")]),
+        )
+        .unwrap();
         assert_eq!(ordinals(&plan, &[]), [("x".to_owned(), MappedSource::Ordinal(0))]);
         assert_eq!(plan.fields_expected, 1);
     }
 
     #[test]
     fn json_maps_by_path() {
-        let (plan, _) = plan(&activity("{type: Json}", "{by: name}"), &sample(&[("it's", "long")]), &table(&[("it's", "long")])).unwrap();
+        let (plan, _) =
+            plan(&activity("{type: Json}", "{by: name}"), &sample(&[("it's", "long")]), &table(&[("it's", "long")]))
+                .unwrap();
         assert_eq!(ordinals(&plan, &[]), [("it's".to_owned(), MappedSource::Path(r"$['it\'s']".to_owned()))]);
     }
 
@@ -389,7 +423,11 @@ mod tests {
             ("field beyond the record", PLAIN, columns("{ordinal: 3}", "t"), "asks for field 3"),
             ("more fields than columns", PLAIN, "{by: name}".to_owned(), "records have 2 fields"),
         ] {
-            let seen = if format == PLAIN { sample(&[("Column1", "long"), ("Column2", "long")]) } else { sample(&[("s", "long")]) };
+            let seen = if format == PLAIN {
+                sample(&[("Column1", "long"), ("Column2", "long")])
+            } else {
+                sample(&[("s", "long")])
+            };
             let failure = plan(&activity(format, &mapping), &seen, &table(&[("t", "long")])).unwrap_err();
             assert_eq!(failure.code, Code::MappingColumnMissing, "{case}");
             assert!(failure.message.contains(words), "{case}: {failure}");
@@ -399,7 +437,8 @@ mod tests {
     #[test]
     fn a_hidden_table_is_a_warning_and_no_obstacle() {
         for format in [HEADER, PLAIN, "{type: Json}"] {
-            let (_, warnings) = plan(&activity(format, "{by: name}"), &sample(&[("s", "long")]), &TableSchema::Hidden).unwrap();
+            let (_, warnings) =
+                plan(&activity(format, "{by: name}"), &sample(&[("s", "long")]), &TableSchema::Hidden).unwrap();
             assert_eq!(warnings.len(), 1);
         }
     }
@@ -410,7 +449,8 @@ mod tests {
         let columns = columns_to_create(&activity(HEADER, "{by: name}"), &sample, &table).unwrap();
         let kinds: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.kind.as_str())).collect();
         assert_eq!(kinds, [("a", "long"), ("b", "string")]);
-        let mapped = "{columns: [{source: {name: a}, sink: {name: x}}, {source: {ordinal: 2}, sink: {name: y, type: string}}]}";
+        let mapped =
+            "{columns: [{source: {name: a}, sink: {name: x}}, {source: {ordinal: 2}, sink: {name: y, type: string}}]}";
         let columns = columns_to_create(&activity(HEADER, mapped), &sample, &table).unwrap();
         let kinds: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.kind.as_str())).collect();
         assert_eq!(kinds, [("x", "long"), ("y", "string")]);

@@ -103,7 +103,13 @@ fn seconds(from: Option<Millis>, to: Option<Millis>, now: Millis) -> f64 {
     from.map_or(0.0, |from| to.unwrap_or(now).since(from).as_secs_f64())
 }
 
-fn stages(run: &RunRow, counts: &UnitCounts, commands: &CommandCounts, live: Counters, now: Millis) -> (CopyStage, IngestStage) {
+fn stages(
+    run: &RunRow,
+    counts: &UnitCounts,
+    commands: &CommandCounts,
+    live: Counters,
+    now: Millis,
+) -> (CopyStage, IngestStage) {
     let times = &run.times;
     let copied = counts.counters;
     let ended = times.ended;

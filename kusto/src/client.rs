@@ -83,7 +83,8 @@ impl Client {
     /// A token is sent only to trusted hosts, and over plain HTTP only to this machine. Redirects are refused.
     pub fn new(endpoint: &str, tokens: Arc<dyn TokenProvider>, options: ClientOptions) -> Result<Self, KustoError> {
         let refused = |why: &str| KustoError::Endpoint { endpoint: endpoint.to_owned(), why: why.to_owned() };
-        let url = reqwest::Url::parse(endpoint).map_err(|_| refused("is not an address such as https://name.region.kusto.windows.net"))?;
+        let url = reqwest::Url::parse(endpoint)
+            .map_err(|_| refused("is not an address such as https://name.region.kusto.windows.net"))?;
         let host = url.host_str().ok_or_else(|| refused("names no host"))?;
         match url.scheme() {
             "https" => {}
@@ -138,11 +139,8 @@ impl Client {
         id: &RequestId,
         parse: fn(&[u8]) -> Result<Table, ReplyError>,
     ) -> Result<Reply, KustoError> {
-        let token = self
-            .tokens
-            .token()
-            .await
-            .map_err(|why| KustoError::Token { endpoint: self.endpoint.clone(), why })?;
+        let token =
+            self.tokens.token().await.map_err(|why| KustoError::Token { endpoint: self.endpoint.clone(), why })?;
         let seconds = self.options.server_timeout.as_secs();
         // A time span as text: a number would be passed over.
         let timeout = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);

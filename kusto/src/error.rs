@@ -73,7 +73,9 @@ impl ServiceError {
         let text = String::from_utf8_lossy(body);
         let parsed: Option<Value> = serde_json::from_str(&text).ok();
         let mut error = match parsed.as_ref() {
-            Some(Value::Object(map)) if map.get("error").is_some_and(Value::is_object) => Self::from_one_api(status, &map["error"]),
+            Some(Value::Object(map)) if map.get("error").is_some_and(Value::is_object) => {
+                Self::from_one_api(status, &map["error"])
+            }
             Some(Value::Object(map)) => {
                 let message = map.get("message").or(map.get("error")).and_then(Value::as_str).unwrap_or_default();
                 Self::plain(status, message)
@@ -110,8 +112,7 @@ impl ServiceError {
             Some(flag) => flag,
             None => is_permanent_status(status),
         };
-        let activity_id =
-            error.pointer("/@context/activityId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let activity_id = error.pointer("/@context/activityId").and_then(Value::as_str).unwrap_or_default().to_owned();
         Self { status, code: text("code"), exception, message: clipped(&message), permanent, activity_id }
     }
 
@@ -147,8 +148,10 @@ impl ServiceError {
 
     /// A table or another entity does not exist, or is hidden.
     pub fn is_entity_missing(&self) -> bool {
-        matches!(self.exception.as_str(), "TableNotFoundException" | "EntityNotFoundInContainerException" | "EntityNotFoundException")
-            || self.has_code("BadRequest_TableNotExist")
+        matches!(
+            self.exception.as_str(),
+            "TableNotFoundException" | "EntityNotFoundInContainerException" | "EntityNotFoundException"
+        ) || self.has_code("BadRequest_TableNotExist")
             || self.has_code("BadRequest_EntityNotFound")
     }
 

@@ -49,7 +49,9 @@ impl Table {
     pub fn objects(&self) -> Vec<Value> {
         self.rows
             .iter()
-            .map(|row| self.columns.iter().map(|c| c.name.clone()).zip(row.iter().cloned()).collect::<serde_json::Map<_, _>>())
+            .map(|row| {
+                self.columns.iter().map(|c| c.name.clone()).zip(row.iter().cloned()).collect::<serde_json::Map<_, _>>()
+            })
             .map(Value::Object)
             .collect()
     }
@@ -104,9 +106,10 @@ impl RawTable {
             .columns
             .into_iter()
             .map(|c| Column {
-                kind: c.kind.filter(|k| !k.is_empty()).unwrap_or_else(|| {
-                    kind_of(c.data_type.as_deref().unwrap_or_default()).to_owned()
-                }),
+                kind: c
+                    .kind
+                    .filter(|k| !k.is_empty())
+                    .unwrap_or_else(|| kind_of(c.data_type.as_deref().unwrap_or_default()).to_owned()),
                 name: c.name,
             })
             .collect();
@@ -125,7 +128,9 @@ impl RawTable {
 fn error_among_rows(row: &Value) -> ServiceError {
     match row.pointer("/OneApiErrors/0/error") {
         Some(error) => ServiceError::from_one_api(200, error),
-        None => partial_failure(row.pointer("/Exceptions/0").and_then(Value::as_str).unwrap_or("the answer breaks off with an error")),
+        None => partial_failure(
+            row.pointer("/Exceptions/0").and_then(Value::as_str).unwrap_or("the answer breaks off with an error"),
+        ),
     }
 }
 
@@ -169,7 +174,9 @@ pub(crate) fn parse_v1(body: &[u8]) -> Result<Table, ReplyError> {
         for row in &contents.rows {
             let at = contents.long(row, "Ordinal").and_then(|n| usize::try_from(n).ok()).filter(|n| *n < tables.len());
             match (contents.text(row, "Kind"), at) {
-                ("QueryResult" | "PrimaryResult", Some(at)) if contents.text(row, "Name") != "@ExtendedProperties" => result = at,
+                ("QueryResult" | "PrimaryResult", Some(at)) if contents.text(row, "Name") != "@ExtendedProperties" => {
+                    result = at
+                }
                 ("QueryStatus", Some(at)) => check_status(&tables[at])?,
                 _ => {}
             }
@@ -259,7 +266,8 @@ fn finish(table: RawTable, kind: &str, primary: &mut Option<Table>) -> Result<()
         "QueryCompletionInformation" => {
             let info = table.checked()?;
             for row in &info.rows {
-                let failed = info.long(row, "Level").is_some_and(|l| l <= 2) && info.long(row, "StatusCode").is_some_and(|s| s != 0);
+                let failed = info.long(row, "Level").is_some_and(|l| l <= 2)
+                    && info.long(row, "StatusCode").is_some_and(|s| s != 0);
                 if failed {
                     return Err(partial_failure(info.text(row, "Payload")).into());
                 }
@@ -293,7 +301,10 @@ mod tests {
     #[test]
     fn a_good_answer_is_read_exactly() {
         let big = i64::MAX;
-        let table = v2(&json!([{"FrameType": "DataSetHeader"}, {"FrameType": "Novelty"}, primary(json!([[big]])), end(json!({}))])).unwrap();
+        let table = v2(
+            &json!([{"FrameType": "DataSetHeader"}, {"FrameType": "Novelty"}, primary(json!([[big]])), end(json!({}))]),
+        )
+        .unwrap();
         assert_eq!(table.long(&table.rows[0], "n"), Some(big));
         assert_eq!(table.columns[0].kind, "long");
     }

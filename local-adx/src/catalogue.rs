@@ -106,7 +106,12 @@ impl Catalogue {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal);
-        let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await?;
         sqlx::raw_sql(include_str!("catalogue.sql")).execute(&pool).await?;
         let catalogue = Self { pool, folder: folder.to_owned() };
         sqlx::query("UPDATE operations SET state = 'Abandoned', updated_ticks = $1 WHERE state = 'InProgress'")
@@ -136,10 +141,9 @@ impl Catalogue {
         row.map(|row| {
             let stored: Vec<StoredColumn> = serde_json::from_str(&row.get::<String, _>(0))
                 .map_err(|e| AdxError::internal(format!("catalogue: {e}")))?;
-            let columns = stored.into_iter().map(|StoredColumn(name, kind)| Column {
-                kind: Kind::parse(&kind).unwrap_or(Kind::String),
-                name,
-            });
+            let columns = stored
+                .into_iter()
+                .map(|StoredColumn(name, kind)| Column { kind: Kind::parse(&kind).unwrap_or(Kind::String), name });
             Ok(Table { name: name.to_owned(), columns: columns.collect() })
         })
         .transpose()
@@ -147,7 +151,8 @@ impl Catalogue {
 
     /// Names of all tables.
     pub async fn tables(&self, db: &str) -> Result<Vec<String>, AdxError> {
-        let rows = sqlx::query("SELECT name FROM tables WHERE db = $1 ORDER BY name").bind(db).fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT name FROM tables WHERE db = $1 ORDER BY name").bind(db).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -159,7 +164,8 @@ impl Catalogue {
 
     /// Makes a table what it shall be.
     pub async fn put_table(&self, db: &str, table: &Table) -> Result<(), AdxError> {
-        let columns: Vec<_> = table.columns.iter().map(|c| StoredColumn(c.name.clone(), c.kind.name().to_owned())).collect();
+        let columns: Vec<_> =
+            table.columns.iter().map(|c| StoredColumn(c.name.clone(), c.kind.name().to_owned())).collect();
         let json = serde_json::to_string(&columns).map_err(|e| AdxError::internal(e.to_string()))?;
         sqlx::query("INSERT INTO tables VALUES ($1, $2, $3) ON CONFLICT (db, name) DO UPDATE SET columns_json = excluded.columns_json")
             .bind(db)
@@ -223,7 +229,11 @@ impl Catalogue {
     pub async fn move_extents(&self, ids: &[String], to: &str) -> Result<(), AdxError> {
         let mut transaction = self.pool.begin().await?;
         for id in ids {
-            sqlx::query("UPDATE extents SET table_name = $1 WHERE id = $2").bind(to).bind(id).execute(&mut *transaction).await?;
+            sqlx::query("UPDATE extents SET table_name = $1 WHERE id = $2")
+                .bind(to)
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -236,7 +246,14 @@ impl Catalogue {
     }
 
     /// Makes a mapping what it shall be, or drops it.
-    pub async fn put_mapping(&self, db: &str, table: &str, kind: &str, name: &str, mapping: Option<&str>) -> Result<(), AdxError> {
+    pub async fn put_mapping(
+        &self,
+        db: &str,
+        table: &str,
+        kind: &str,
+        name: &str,
+        mapping: Option<&str>,
+    ) -> Result<(), AdxError> {
         let sql = "DELETE FROM mappings WHERE db = $1 AND table_name = $2 AND kind = $3 AND name = $4";
         sqlx::query(sql).bind(db).bind(table).bind(kind).bind(name).execute(&self.pool).await?;
         if let Some(mapping) = mapping {
@@ -272,7 +289,13 @@ impl Catalogue {
     }
 
     /// Ends an ingestion: extent, operation and journal in one transaction. This is the commit point.
-    pub async fn commit_ingestion(&self, db: &str, table: &str, done: &Ingested, operation: &Operation) -> Result<(), AdxError> {
+    pub async fn commit_ingestion(
+        &self,
+        db: &str,
+        table: &str,
+        done: &Ingested,
+        operation: &Operation,
+    ) -> Result<(), AdxError> {
         let mut transaction = self.pool.begin().await?;
         let (mut rows, mut original, mut size) = (0, 0, 0);
         if let Some(extent) = &done.extent {
@@ -305,13 +328,26 @@ impl Catalogue {
     }
 
     /// Rows of a journal: `commands` or `data_operations`, values in the order of its columns.
-    pub async fn journal<T: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin>(&self, sql: &'static str) -> Result<Vec<T>, AdxError> {
+    pub async fn journal<T: for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow> + Send + Unpin>(
+        &self,
+        sql: &'static str,
+    ) -> Result<Vec<T>, AdxError> {
         Ok(sqlx::query_as(sql).fetch_all(&self.pool).await?)
     }
 
     /// Notes a command.
     #[allow(clippy::too_many_arguments, reason = "one a column")]
-    pub async fn note_command(&self, request_id: &str, kind: &str, text: &str, db: &str, started: i64, state: &str, root: &str, failure: &str) -> Result<(), AdxError> {
+    pub async fn note_command(
+        &self,
+        request_id: &str,
+        kind: &str,
+        text: &str,
+        db: &str,
+        started: i64,
+        state: &str,
+        root: &str,
+        failure: &str,
+    ) -> Result<(), AdxError> {
         sqlx::query("INSERT INTO commands VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
             .bind(request_id)
             .bind(kind)

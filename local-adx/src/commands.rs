@@ -54,10 +54,15 @@ fn bool_column(name: &str, values: impl IntoIterator<Item = bool>) -> (String, C
 
 fn cslschema(columns: &[Column]) -> String {
     let is_plain = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
     let quoted = |name: &str| {
-        if is_plain(name) { name.to_owned() } else { format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'")) }
+        if is_plain(name) {
+            name.to_owned()
+        } else {
+            format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))
+        }
     };
     columns.iter().map(|c| format!("{}:{}", quoted(&c.name), c.kind.name())).collect::<Vec<_>>().join(",")
 }
@@ -92,7 +97,9 @@ impl Adx {
     pub async fn command(self: &Arc<Self>, request: &Request, text: &str) -> Result<Outcome, AdxError> {
         let mut parser = Parser::new(text)?;
         parser.expect(".")?;
-        let Some(Token::Ident(verb)) = parser.advance() else { return Err(AdxError::syntax("Syntax error: a command is missing")) };
+        let Some(Token::Ident(verb)) = parser.advance() else {
+            return Err(AdxError::syntax("Syntax error: a command is missing"));
+        };
         match verb.as_str() {
             "show" => self.show(request, &mut parser).await.map(Outcome::Result),
             "create" => self.create(request, &mut parser).await.map(Outcome::Result),
@@ -106,7 +113,9 @@ impl Adx {
 
     async fn existing_table(&self, db: &str, name: &str) -> Result<Table, AdxError> {
         self.catalogue.table(db, name).await?.ok_or_else(|| {
-            AdxError::no_table(format!("BadRequest_TableNotExist: Entity not found: table '{name}' was not found in database '{db}'."))
+            AdxError::no_table(format!(
+                "BadRequest_TableNotExist: Entity not found: table '{name}' was not found in database '{db}'."
+            ))
         })
     }
 
@@ -293,7 +302,10 @@ impl Adx {
             long_column("FailedOn", Kind::Datetime, rows.iter().map(|r| r.3)),
             text_column("IngestionSourcePath", rows.iter().map(|r| r.4.clone())),
             text_column("Details", rows.iter().map(|r| r.5.clone())),
-            text_column("FailureKind", rows.iter().map(|r| if r.6 != 0 { "Permanent" } else { "Transient" }.to_owned())),
+            text_column(
+                "FailureKind",
+                rows.iter().map(|r| if r.6 != 0 { "Permanent" } else { "Transient" }.to_owned()),
+            ),
             guid_column("RootActivityId", rows.iter().map(|r| r.7.clone())),
             text_column("OperationKind", rows.iter().map(|_| "DataIngestPull".to_owned())),
             text_column("ErrorCode", rows.iter().map(|r| r.8.clone())),
@@ -319,7 +331,11 @@ impl Adx {
             let (mapping, json) = (p.text()?, p.text()?);
             self.existing_table(db, &name).await?;
             self.catalogue.put_mapping(db, &name, &kind, &mapping, Some(&json)).await?;
-            return Ok(Frame::new(vec![text_column("Name", [mapping]), text_column("Kind", [kind]), text_column("Mapping", [json])]));
+            return Ok(Frame::new(vec![
+                text_column("Name", [mapping]),
+                text_column("Kind", [kind]),
+                text_column("Mapping", [json]),
+            ]));
         }
         let columns = column_list(p)?;
         let known = self.catalogue.table(db, &name).await?;
@@ -364,7 +380,10 @@ impl Adx {
                 self.existing_table(db, &name).await?;
             }
             self.catalogue.drop_table(db, &name).await?;
-            return Ok(Frame::new(vec![text_column("TableName", [name]), text_column("DatabaseName", [db.to_owned()])]));
+            return Ok(Frame::new(vec![
+                text_column("TableName", [name]),
+                text_column("DatabaseName", [db.to_owned()]),
+            ]));
         }
         if p.word("extents") && p.word("from") {
             let name = p.name()?;
@@ -373,7 +392,9 @@ impl Adx {
             self.catalogue.drop_extents(&ids).await?;
             return Ok(extents_frame(db, &extents));
         }
-        Err(AdxError::not_supported("only tables, their mappings and '.drop extents from T' can be dropped in local-adx"))
+        Err(AdxError::not_supported(
+            "only tables, their mappings and '.drop extents from T' can be dropped in local-adx",
+        ))
     }
 
     async fn clear(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
@@ -392,7 +413,9 @@ impl Adx {
     async fn move_extents(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
         let db = request.db.as_str();
         if !p.words(&["extents", "all", "from", "table"]) {
-            return Err(AdxError::not_supported("only '.move extents all from table A to table B' is supported by local-adx"));
+            return Err(AdxError::not_supported(
+                "only '.move extents all from table A to table B' is supported by local-adx",
+            ));
         }
         let from = self.existing_table(db, &p.name()?).await?;
         if !p.words(&["to", "table"]) {
@@ -400,7 +423,10 @@ impl Adx {
         }
         let to = self.existing_table(db, &p.name()?).await?;
         if let Some(column) = from.columns.iter().find(|c| !to.columns.contains(c)) {
-            return Err(AdxError::bad_request(format!("Table '{}' has no column '{}' of that type.", to.name, column.name)));
+            return Err(AdxError::bad_request(format!(
+                "Table '{}' has no column '{}' of that type.",
+                to.name, column.name
+            )));
         }
         let ids: Vec<_> = self.catalogue.extents(db, &from.name).await?.into_iter().map(|e| e.id).collect();
         self.catalogue.move_extents(&ids, &to.name).await?;
@@ -456,13 +482,29 @@ impl Adx {
             db: request.db.clone(),
         };
         self.catalogue.put_operation(&operation).await?;
-        let task = Arc::clone(self).run_ingestion(request.clone(), table, source.clone(), properties, operation.clone(), faults.clone());
+        let task = Arc::clone(self).run_ingestion(
+            request.clone(),
+            table,
+            source.clone(),
+            properties,
+            operation.clone(),
+            faults.clone(),
+        );
         // In a task of its own: a client that goes away does not undo what it asked for.
         let task = tokio::spawn(task);
         let text = without_literals(text);
         if is_async {
             self.catalogue
-                .note_command(&request.request_id, "DataIngestPull", &text, &request.db, started, "Completed", &request.root, "")
+                .note_command(
+                    &request.request_id,
+                    "DataIngestPull",
+                    &text,
+                    &request.db,
+                    started,
+                    "Completed",
+                    &request.root,
+                    "",
+                )
                 .await?;
             if faults.contains(&Fault::LostAnswer) {
                 return Ok(Outcome::Broken);
@@ -472,7 +514,16 @@ impl Adx {
         let ended = task.await.map_err(|e| AdxError::internal(e.to_string()))?;
         let (state, failure) = ended.as_ref().err().map_or(("Completed", ""), |e| ("Failed", e.details.as_str()));
         self.catalogue
-            .note_command(&request.request_id, "DataIngestPull", &text, &request.db, started, state, &request.root, failure)
+            .note_command(
+                &request.request_id,
+                "DataIngestPull",
+                &text,
+                &request.db,
+                started,
+                state,
+                &request.root,
+                failure,
+            )
             .await?;
         if faults.contains(&Fault::LostAnswer) {
             return Ok(Outcome::Broken);
@@ -497,7 +548,9 @@ impl Adx {
             return Ok(properties);
         }
         p.expect("(")?;
-        let bad = |name: &str, why: &dyn std::fmt::Display| AdxError::bad_request(format!("ingestion property '{name}': {why}"));
+        let bad = |name: &str, why: &dyn std::fmt::Display| {
+            AdxError::bad_request(format!("ingestion property '{name}': {why}"))
+        };
         let mut reference = None;
         loop {
             let name = p.name()?;
@@ -513,16 +566,23 @@ impl Adx {
                 "format" => properties.format = value.to_lowercase(),
                 "ingestionMapping" => properties.mapping = Some(value.clone()),
                 "ingestionMappingReference" => reference = Some(value.clone()),
-                "ignoreFirstRecord" => properties.ignore_first_record = value.eq_ignore_ascii_case("true") || value == "1",
+                "ignoreFirstRecord" => {
+                    properties.ignore_first_record = value.eq_ignore_ascii_case("true") || value == "1"
+                }
                 "tags" => properties.tags = list()?,
                 "ingestIfNotExists" => properties.if_not_exists = list()?,
                 "validationPolicy" => {
                     let policy: serde_json::Value = serde_json::from_str(&value).map_err(|e| bad(&name, &e))?;
-                    let is = |key: &str, wanted: i64| policy.get(key).and_then(serde_json::Value::as_i64) == Some(wanted);
+                    let is =
+                        |key: &str, wanted: i64| policy.get(key).and_then(serde_json::Value::as_i64) == Some(wanted);
                     properties.strict_width = is("ValidationOptions", 1) && is("ValidationImplications", 0);
                 }
                 "persistDetails" | "ingestionMappingType" => {}
-                other => return Err(AdxError::not_supported(format!("ingestion property '{other}' is not supported by local-adx"))),
+                other => {
+                    return Err(AdxError::not_supported(format!(
+                        "ingestion property '{other}' is not supported by local-adx"
+                    )));
+                }
             }
             if !p.sign(",") {
                 p.expect(")")?;
@@ -536,7 +596,10 @@ impl Adx {
             let kind = if properties.format == "json" { "json" } else { "csv" };
             let mapping = self.catalogue.mapping(db, &table.name, kind, &name).await?;
             let missing = || {
-                AdxError::no_mapping(format!("BadRequest_MappingReferenceWasNotFound: no {kind} mapping '{name}' on table '{}'", table.name))
+                AdxError::no_mapping(format!(
+                    "BadRequest_MappingReferenceWasNotFound: no {kind} mapping '{name}' on table '{}'",
+                    table.name
+                ))
             };
             properties.mapping = Some(mapping.ok_or_else(missing)?);
         }
@@ -565,7 +628,11 @@ impl Adx {
             operation.status = status.to_owned();
         };
         if faults.contains(&Fault::OpThrottle) {
-            end(&mut operation, "Throttled", "CommandType: 'DataIngestPull', Capacity: 1, Origin: 'CapacityPolicy/Ingestion'.");
+            end(
+                &mut operation,
+                "Throttled",
+                "CommandType: 'DataIngestPull', Capacity: 1, Origin: 'CapacityPolicy/Ingestion'.",
+            );
             self.catalogue.put_operation(&operation).await?;
             return Ok(None);
         }

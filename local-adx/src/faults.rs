@@ -56,7 +56,11 @@ impl FromStr for Faults {
                 "op-error" => Fault::OpError,
                 "op-abandon" => Fault::OpAbandon,
                 "slow" => Fault::Slow(seconds),
-                other => return Err(format!("fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, slow")),
+                other => {
+                    return Err(format!(
+                        "fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, slow"
+                    ));
+                }
             };
             faults.push((fault, times));
         }

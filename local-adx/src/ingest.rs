@@ -125,7 +125,9 @@ fn mapping_of(table: &Table, json: Option<&str>, is_json: bool) -> Result<Vec<Pl
                 let number = ordinal.as_u64().or_else(|| ordinal.as_str()?.parse().ok());
                 Place::Field(number.ok_or_else(|| bad(format!("ordinal {ordinal} is no number")))? as usize)
             }
-            (_, _, Some(path)) if is_json => Place::Path(parse_path(&path).ok_or_else(|| bad(format!("path {path} is not understood")))?),
+            (_, _, Some(path)) if is_json => {
+                Place::Path(parse_path(&path).ok_or_else(|| bad(format!("path {path} is not understood")))?)
+            }
             _ => return Err(bad(format!("column '{}' has no source of the format's kind", raw.column))),
         };
     }
@@ -184,12 +186,15 @@ pub async fn fetch(http: &reqwest::Client, source: &str, download: PathBuf) -> R
         };
     }
     let place = source.split('?').next().unwrap_or_default().to_owned();
-    let lost = |e: reqwest::Error| IngestError::transient("Download_UnknownError", format!("{place}: {}", e.without_url()));
+    let lost =
+        |e: reqwest::Error| IngestError::transient("Download_UnknownError", format!("{place}: {}", e.without_url()));
     let response = http.get(source).send().await.map_err(lost)?;
     match response.status().as_u16() {
         200 => {}
         404 => return Err(IngestError::permanent("Download_SourceNotFound", format!("{place} does not exist"))),
-        status @ (401 | 403) => return Err(IngestError::permanent("Download_Forbidden", format!("{place}: HTTP {status}"))),
+        status @ (401 | 403) => {
+            return Err(IngestError::permanent("Download_Forbidden", format!("{place}: HTTP {status}")));
+        }
         status => return Err(IngestError::transient("Download_UnknownError", format!("{place}: HTTP {status}"))),
     }
     let disk = |e: io::Error| IngestError::transient("General_InternalServerError", e.to_string());
@@ -203,7 +208,13 @@ pub async fn fetch(http: &reqwest::Client, source: &str, download: PathBuf) -> R
 }
 
 /// Decodes a file into an extent at `to`. Returns rows and bytes before compression. Runs where it may block.
-pub fn decode(from: &Path, name: &str, to: &Path, table: &Table, properties: &Properties) -> Result<(i64, i64), IngestError> {
+pub fn decode(
+    from: &Path,
+    name: &str,
+    to: &Path,
+    table: &Table,
+    properties: &Properties,
+) -> Result<(i64, i64), IngestError> {
     let file = File::open(from).map_err(|e| IngestError::transient("Download_UnknownError", e.to_string()))?;
     let name = name.split('?').next().unwrap_or_default();
     let reader: Box<dyn Read> = if name.ends_with(".gz") {
@@ -289,7 +300,12 @@ fn decode_csv(
     }
 }
 
-fn decode_json(reader: &mut impl Read, writer: &mut ExtentWriter, table: &Table, properties: &Properties) -> Result<(), IngestError> {
+fn decode_json(
+    reader: &mut impl Read,
+    writer: &mut ExtentWriter,
+    table: &Table,
+    properties: &Properties,
+) -> Result<(), IngestError> {
     let places = mapping_of(table, properties.mapping.as_deref(), true)?;
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -317,7 +333,9 @@ fn decode_json(reader: &mut impl Read, writer: &mut ExtentWriter, table: &Table,
 fn text_of(value: &serde_json::Value, column: &Column) -> Option<String> {
     match value {
         serde_json::Value::Null => None,
-        serde_json::Value::String(text) if column.kind == Kind::Dynamic => Some(serde_json::Value::from(text.as_str()).to_string()),
+        serde_json::Value::String(text) if column.kind == Kind::Dynamic => {
+            Some(serde_json::Value::from(text.as_str()).to_string())
+        }
         serde_json::Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }

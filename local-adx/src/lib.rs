@@ -42,7 +42,9 @@ pub struct LocalAdxConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum LocalAdxError {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address} (local-adx): {source}; is another ferry running, or choose another with --listen")]
+    #[error(
+        "cannot listen on {address} (local-adx): {source}; is another ferry running, or choose another with --listen"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -100,9 +102,9 @@ impl Adx {
             if let Some(wanted) = &mut wanted {
                 // A name that is no column is told by the operator that uses it, with the table's columns at hand.
                 if wanted.iter().any(|w| table.columns.iter().all(|c| c.name != *w)) {
-                    return run_operators([Ok(empty(&table.columns))], &query.operators).map(drop).and_then(|()| {
-                        read_all(&paths, &table.columns, None, &query.operators)
-                    });
+                    return run_operators([Ok(empty(&table.columns))], &query.operators)
+                        .map(drop)
+                        .and_then(|()| read_all(&paths, &table.columns, None, &query.operators));
                 }
             }
             read_all(&paths, &table.columns, wanted.as_ref(), &query.operators)

@@ -132,7 +132,8 @@ pub fn parse_datetime(text: &str) -> Option<i64> {
                 _ => return None,
             };
             let zone: String = zone[1..].chars().filter(|c| *c != ':').collect();
-            let (hours, minutes) = (zone.get(0..2)?.parse::<i64>().ok()?, zone.get(2..4).unwrap_or("00").parse::<i64>().ok()?);
+            let (hours, minutes) =
+                (zone.get(0..2)?.parse::<i64>().ok()?, zone.get(2..4).unwrap_or("00").parse::<i64>().ok()?);
             Some(ticks - sign * (hours * 3600 + minutes * 60) * TICKS_PER_SECOND)
         }
     }
@@ -159,7 +160,8 @@ pub fn parse_timespan(text: &str) -> Option<i64> {
     let (days, hours) = first.split_once('.').map_or(("0", first), |(d, h)| (d, h));
     let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
     let number = |t: &str| t.parse::<i64>().ok();
-    let mut ticks = (((number(days)? * 24 + number(hours)?) * 60 + number(minutes)?) * 60 + number(whole)?) * TICKS_PER_SECOND;
+    let mut ticks =
+        (((number(days)? * 24 + number(hours)?) * 60 + number(minutes)?) * 60 + number(whole)?) * TICKS_PER_SECOND;
     let mut scale = TICKS_PER_SECOND;
     for digit in fraction.chars() {
         scale /= 10;

@@ -15,8 +15,7 @@ use ferry_common::{
     activity,
     failure::{Code, Failure, Fault, Retry},
     id::ChunkNumber,
-    staging,
-    storage,
+    staging, storage,
     unit::{AttemptKey, Chunk, CopyWork, Counters},
 };
 use std::sync::{
@@ -278,13 +277,7 @@ impl<'a> Cutter<'a> {
     }
 
     fn blob(&self) -> String {
-        staging::blob_name(
-            &self.key.run,
-            self.key.unit,
-            self.key.attempt,
-            ChunkNumber(self.number),
-            self.extension,
-        )
+        staging::blob_name(&self.key.run, self.key.unit, self.key.attempt, ChunkNumber(self.number), self.extension)
     }
 
     /// Adds bytes of records to the current chunk.

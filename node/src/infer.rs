@@ -40,17 +40,21 @@ impl Candidates {
     /// A value of a JSON record.
     fn see_json(&mut self, value: &serde_json::Value) {
         use serde_json::Value as V;
-        let is = |bool, long, real, dynamic| Self { any_value: true, bool, long, real, datetime: false, guid: false, dynamic };
+        let is = |bool, long, real, dynamic| Self {
+            any_value: true,
+            bool,
+            long,
+            real,
+            datetime: false,
+            guid: false,
+            dynamic,
+        };
         let seen = match value {
             V::Null => return,
             V::Bool(_) => is(true, false, false, false),
             V::Number(n) => is(false, n.is_i64(), true, false),
             V::Object(_) | V::Array(_) => is(false, false, false, true),
-            V::String(s) => Self {
-                datetime: is_datetime(s),
-                guid: is_guid(s),
-                ..is(false, false, false, false)
-            },
+            V::String(s) => Self { datetime: is_datetime(s), guid: is_guid(s), ..is(false, false, false, false) },
         };
         self.any_value = true;
         self.bool &= seen.bool;
@@ -84,13 +88,16 @@ fn is_real(value: &str) -> bool {
     let digits = value.strip_prefix('-').unwrap_or(value);
     let leading_zero = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
     let only = value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'));
-    only && !leading_zero && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') && value.parse::<f64>().is_ok_and(f64::is_finite)
+    only && !leading_zero
+        && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && value.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// ISO 8601 dates and times: `2026-01-02`, `2026-01-02 03:04:05.6`, `2026-01-02T03:04:05Z`, with an offset.
 fn is_datetime(value: &str) -> bool {
     let bytes = value.as_bytes();
-    let is_date = bytes.len() >= 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit);
+    let is_date =
+        bytes.len() >= 10 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit);
     is_date
         && match bytes.len() {
             10 => value.parse::<jiff::civil::Date>().is_ok(),

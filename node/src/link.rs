@@ -47,10 +47,8 @@ pub enum LinkError {
 
 /// Runs a node until `shutdown`; then what it holds is given back.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), LinkError> {
-    let client = link::client(&config.coordinator).map_err(|e| LinkError::Address {
-        address: config.coordinator.clone(),
-        why: with_causes(&e),
-    })?;
+    let client = link::client(&config.coordinator)
+        .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
     let ready = Arc::new(health::Ready::default());
     if let Some(address) = config.health {
         health::serve(address, ready.clone(), shutdown.clone())
@@ -103,7 +101,11 @@ impl Link {
                     }
                     self.failures += 1;
                     if self.failures == 1 {
-                        tracing::warn!(coordinator = self.config.coordinator, "no answer: {}; trying again", status.message());
+                        tracing::warn!(
+                            coordinator = self.config.coordinator,
+                            "no answer: {}; trying again",
+                            status.message()
+                        );
                     }
                     let wait = backoff(self.failures, spread(&self.node, self.failures)).min(RETRY_WAIT_MAX);
                     tokio::select! {

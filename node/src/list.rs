@@ -124,7 +124,10 @@ impl<'a> Listing<'a> {
             other => other?,
         };
         if source.file_name.is_none() && !folder.is_dir() {
-            let message = format!("source.folderPath {} is a file; give its folder, and its name as fileName", source.folder_path);
+            let message = format!(
+                "source.folderPath {} is a file; give its folder, and its name as fileName",
+                source.folder_path
+            );
             return Err(Failure::settings(Code::FolderMissing, message));
         }
         let wanted = source.wildcard_file_name.as_deref().map(|p| PathPattern::new(p, "source.wildcardFileName"));
@@ -209,9 +212,10 @@ impl<'a> Listing<'a> {
     fn add_listed(&mut self, list: &str) -> Result<(), Failure> {
         let path = self.folder.join(list);
         let file = self.roots.open(&unicode(&path)?).map_err(|e| match e {
-            ReadError::Missing { path } => {
-                Failure::settings(Code::FileListInvalid, format!("source.fileListPath {path} does not exist on this node"))
-            }
+            ReadError::Missing { path } => Failure::settings(
+                Code::FileListInvalid,
+                format!("source.fileListPath {path} does not exist on this node"),
+            ),
             other => other.into(),
         })?;
         let mut lines = io::BufReader::new(file);
@@ -226,7 +230,9 @@ impl<'a> Listing<'a> {
             if read == 0 {
                 break;
             }
-            let bad = |why: &str| Failure::settings(Code::FileListInvalid, format!("{}: line {number} {why}", path.display()));
+            let bad = |why: &str| {
+                Failure::settings(Code::FileListInvalid, format!("{}: line {number} {why}", path.display()))
+            };
             if read as u64 == LIST_LINE_BYTES_MAX && !line.ends_with(b"\n") {
                 return Err(bad("is too long for a path"));
             }

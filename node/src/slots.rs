@@ -143,8 +143,7 @@ impl Slots {
         if self.outbox.holds(&key) {
             return;
         }
-        let running =
-            Running { stop: CancellationToken::new(), gives_back: Arc::default(), progress: Arc::default() };
+        let running = Running { stop: CancellationToken::new(), gives_back: Arc::default(), progress: Arc::default() };
         let (stop, gives_back, progress) = (running.stop.clone(), running.gives_back.clone(), running.progress.clone());
         {
             let mut all = self.lock();

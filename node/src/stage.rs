@@ -74,7 +74,8 @@ pub(crate) struct ChunkEncoder(GzEncoder<BlockSink>);
 impl ChunkEncoder {
     /// An encoder at this gzip level. The same bytes give the same blob.
     pub(crate) fn new(pieces: mpsc::Sender<Piece>, level: u32) -> Self {
-        let sink = BlockSink { pieces, block: Vec::with_capacity(BLOCK_BYTES), crc32: crc32fast::Hasher::new(), bytes: 0 };
+        let sink =
+            BlockSink { pieces, block: Vec::with_capacity(BLOCK_BYTES), crc32: crc32fast::Hasher::new(), bytes: 0 };
         Self(GzEncoder::new(sink, Compression::new(level)))
     }
 

@@ -69,7 +69,9 @@ fn account_sas() -> String {
     let (version, permissions) = ("2023-11-03", "rwdlc");
     let to_sign = [ACCOUNT, permissions, "b", "sco", "", &expires, "", "https,http", version, "", ""].join("\n");
     let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64.decode(KEY).expect("key"));
-    let encoded = |text: &str| text.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A");
+    let encoded = |text: &str| {
+        text.replace('%', "%25").replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A")
+    };
     let signature = encoded(&BASE64.encode(hmac::sign(&key, to_sign.as_bytes())));
     format!("sv={version}&ss=b&srt=sco&sp={permissions}&se={}&spr=https%2Chttp&sig={signature}", encoded(&expires))
 }

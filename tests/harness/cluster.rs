@@ -78,7 +78,10 @@ impl Cluster {
         for _ in 0..options.nodes {
             cluster.add_node(options.slots);
         }
-        wait_for("local-adx", || async { cluster.http.get(format!("{}/healthz", cluster.endpoint())).send().await.ok() }).await;
+        wait_for("local-adx", || async {
+            cluster.http.get(format!("{}/healthz", cluster.endpoint())).send().await.ok()
+        })
+        .await;
         cluster.wait_ready().await;
         cluster
     }
@@ -200,7 +203,8 @@ impl Cluster {
             self.nodes[number].signal("STOP");
             // It may have finished just before it was stopped.
             let files = self.report(run).await?["files"].as_array().cloned()?;
-            let still = files.iter().any(|f| f["path"] == held["path"] && f["state"] == "Leased" && f["node"] == held["node"]);
+            let still =
+                files.iter().any(|f| f["path"] == held["path"] && f["state"] == "Leased" && f["node"] == held["node"]);
             if !still {
                 self.nodes[number].signal("CONT");
                 return None;

@@ -64,7 +64,8 @@ pub fn write_flights(folder: &Path) -> Facts {
         if number == 9 {
             content.truncate(content.len() - end.len());
         }
-        let name = if number % 2 == 0 { format!("flights-{number:02}.csv") } else { format!("more/flights-{number:02}.csv") };
+        let name =
+            if number % 2 == 0 { format!("flights-{number:02}.csv") } else { format!("more/flights-{number:02}.csv") };
         if number % 4 == 3 {
             let file = fs::File::create(folder.join(name + ".gz")).expect("file");
             let mut gzip = GzEncoder::new(file, Compression::fast());

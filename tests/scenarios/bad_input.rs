@@ -52,9 +52,21 @@ impl Bench {
     /// Arguments of a copy of `source` into the table T.
     fn copy_arguments(&self, source: &str) -> Vec<String> {
         let staging = self.path("staging").display().to_string();
-        ["copy", source, "--endpoint", &self.endpoint(), "--database", "Test", "--table", "T", "--staging", &staging, "--create-table"]
-            .map(str::to_owned)
-            .to_vec()
+        [
+            "copy",
+            source,
+            "--endpoint",
+            &self.endpoint(),
+            "--database",
+            "Test",
+            "--table",
+            "T",
+            "--staging",
+            &staging,
+            "--create-table",
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     fn copy(&self, source: &str, more: &[&str]) -> Output {
@@ -66,7 +78,8 @@ impl Bench {
     /// The copy failed as it should, and left nothing: no row, no staged blob.
     fn assert_told(&self, case: &str, output: &Output, code: i32, words: &[&str]) {
         assert_told(case, output, code, words);
-        let rows = ferry(&["query", "T | count", "--endpoint", &self.endpoint(), "--database", "Test", "--output", "json"]);
+        let rows =
+            ferry(&["query", "T | count", "--endpoint", &self.endpoint(), "--database", "Test", "--output", "json"]);
         let text = String::from_utf8_lossy(&rows.stdout);
         assert!(!rows.status.success() || text.contains("\"Count\": 0"), "{case}: rows were left: {text}");
         assert_eq!(files_below(&self.path("staging")), Vec::<PathBuf>::new(), "{case}: staging is not empty");
@@ -107,8 +120,18 @@ async fn a_bad_file_is_told_with_its_name_and_place() {
     for (name, content, code, place) in [
         ("cut.csv.gz", packed[..packed.len() / 2].to_vec(), "CompressionCorrupt", "near byte".to_owned()),
         ("quote.csv", late("1,\"open\n2,b\n"), "UnclosedQuote", format!("line 20002 (byte {})", offset + 2)),
-        ("ragged.csv", late("1\n"), "RaggedRow", format!("line 20002 (byte {offset}) has 1 fields where 2 are expected")),
-        ("bytes.csv", [late("1,"), vec![0xff, b'\n']].concat(), "InvalidUtf8", format!("line 20002 is not UTF-8 at byte {}", offset + 2)),
+        (
+            "ragged.csv",
+            late("1\n"),
+            "RaggedRow",
+            format!("line 20002 (byte {offset}) has 1 fields where 2 are expected"),
+        ),
+        (
+            "bytes.csv",
+            [late("1,"), vec![0xff, b'\n']].concat(),
+            "InvalidUtf8",
+            format!("line 20002 is not UTF-8 at byte {}", offset + 2),
+        ),
     ] {
         let bench = Bench::start().await;
         bench.write("good.csv", b"a,b\n1,x\n");
@@ -124,10 +147,20 @@ async fn a_source_that_is_not_there_or_not_allowed_is_told() {
     bench.write("a.csv", b"a,b\n1,x\n");
     let at = |name: &str| bench.path("source").join(name).display().to_string();
 
-    bench.assert_told("folder missing", &bench.copy(&bench.path("nope").display().to_string(), &[]), 1, &["FolderMissing", "nope"]);
+    bench.assert_told(
+        "folder missing",
+        &bench.copy(&bench.path("nope").display().to_string(), &[]),
+        1,
+        &["FolderMissing", "nope"],
+    );
     bench.assert_told("no file matches", &bench.copy(&at("*.xyz"), &[]), 1, &["NoFilesMatched", "*.xyz", "1 files"]);
     std::os::unix::fs::symlink("/etc/passwd", bench.path("source").join("out.csv")).unwrap();
-    bench.assert_told("a link that leaves the root", &bench.copy(&at("*.csv"), &[]), 1, &["PathNotAllowed", "/etc/passwd"]);
+    bench.assert_told(
+        "a link that leaves the root",
+        &bench.copy(&at("*.csv"), &[]),
+        1,
+        &["PathNotAllowed", "/etc/passwd"],
+    );
     fs::remove_file(at("out.csv")).unwrap();
 
     // Files that the program may not read: root may read all, so somebody else tries.
@@ -152,18 +185,40 @@ async fn a_sink_that_is_not_there_is_told() {
     // The later of two equal flags is an error in clap, so these are spelled out.
     let staging = bench.path("staging").display().to_string();
     let copy = |endpoint: &str, database: &str, more: &[&str]| {
-        let fixed = ["copy", &source, "--endpoint", endpoint, "--database", database, "--table", "T", "--staging", &staging];
+        let fixed =
+            ["copy", &source, "--endpoint", endpoint, "--database", database, "--table", "T", "--staging", &staging];
         ferry(&[&fixed[..], more].concat())
     };
     bench.assert_told("endpoint unreachable", &copy(&nobody, "Test", &[]), 1, &["SinkUnreachable", &nobody]);
     bench.assert_told("database missing", &copy(&bench.endpoint(), "Nope", &[]), 1, &["DatabaseNotFound", "Nope"]);
-    bench.assert_told("table missing", &copy(&bench.endpoint(), "Test", &[]), 1, &["TableNotFound", "\"T\"", "createTable"]);
-    bench.assert_told("plain http elsewhere", &copy("http://adx.example", "Test", &[]), 1, &["http://adx.example", "https"]);
-    bench.assert_told("no such host for a token", &copy("https://adx.example", "Test", &[]), 1, &["https://adx.example", "Azure Data Explorer"]);
+    bench.assert_told(
+        "table missing",
+        &copy(&bench.endpoint(), "Test", &[]),
+        1,
+        &["TableNotFound", "\"T\"", "createTable"],
+    );
+    bench.assert_told(
+        "plain http elsewhere",
+        &copy("http://adx.example", "Test", &[]),
+        1,
+        &["http://adx.example", "https"],
+    );
+    bench.assert_told(
+        "no such host for a token",
+        &copy("https://adx.example", "Test", &[]),
+        1,
+        &["https://adx.example", "Azure Data Explorer"],
+    );
 
-    let create = ferry(&["query", ".create table T (a:long, c:string)", "--endpoint", &bench.endpoint(), "--database", "Test"]);
+    let create =
+        ferry(&["query", ".create table T (a:long, c:string)", "--endpoint", &bench.endpoint(), "--database", "Test"]);
     assert!(create.status.success());
-    bench.assert_told("stray column", &copy(&bench.endpoint(), "Test", &[]), 1, &["MappingColumnMissing", "source columns b", "a, c"]);
+    bench.assert_told(
+        "stray column",
+        &copy(&bench.endpoint(), "Test", &[]),
+        1,
+        &["MappingColumnMissing", "source columns b", "a, c"],
+    );
 }
 
 #[tokio::test]
@@ -184,7 +239,11 @@ async fn staging_without_room_or_place_is_told() {
         bench.path("staging").display(),
         ferry_path().display()
     );
-    let output = Command::new("unshare").args(["-rm", "sh", "-c", &script, "sh"]).args(bench.copy_arguments(&source)).output().unwrap();
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script, "sh"])
+        .args(bench.copy_arguments(&source))
+        .output()
+        .unwrap();
     bench.assert_told("disk full", &output, 1, &["StagingFull", "no room left"]);
 }
 

@@ -34,13 +34,18 @@ async fn flights_in_24_files_reach_the_table_through_three_nodes() {
     assert!(chunks.iter().all(|c| c["rows"] == c["rowsCounted"]), "{chunks:#?}");
     assert_eq!(report["nodes"].as_array().unwrap().len(), 3);
     let bytes: u64 = std::fs::read_dir(cluster.source()).unwrap().count() as u64;
-    assert!(bytes > 0 && report["dataRead"].as_u64() > Some(0) && report["dataWritten"].as_u64() > report["dataRead"].as_u64());
+    assert!(
+        bytes > 0
+            && report["dataRead"].as_u64() > Some(0)
+            && report["dataWritten"].as_u64() > report["dataRead"].as_u64()
+    );
 }
 
 #[tokio::test]
 async fn json_lines_and_explicit_columns_reach_the_table() {
     let cluster = Cluster::start(ClusterOptions { nodes: 1, slots: 2, ..ClusterOptions::default() }).await;
-    let lines: String = (0..500).map(|n| format!("{{\"id\":{n},\"it's\":\"text {n}\",\"deep\":{{\"x\":[{n},null]}}}}\n")).collect();
+    let lines: String =
+        (0..500).map(|n| format!("{{\"id\":{n},\"it's\":\"text {n}\",\"deep\":{{\"x\":[{n},null]}}}}\n")).collect();
     std::fs::write(cluster.source().join("a.jsonl"), lines).unwrap();
     let mut activity = cluster.flights_activity();
     activity["source"]["format"] = json!({"type": "Json"});
@@ -54,7 +59,16 @@ async fn json_lines_and_explicit_columns_reach_the_table() {
     let report = cluster.finish("lines").await;
     assert_eq!(report["status"], "Succeeded", "{report:#}");
     let query = "Lines | summarize count(), sum(Id), sum(X), countif(Text == strcat('text ', tostring(Id)))";
-    let output = ferry_tests::ferry(&["query", query, "--endpoint", &cluster.endpoint(), "--database", "Test", "--output", "json"]);
+    let output = ferry_tests::ferry(&[
+        "query",
+        query,
+        "--endpoint",
+        &cluster.endpoint(),
+        "--database",
+        "Test",
+        "--output",
+        "json",
+    ]);
     let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(rows, json!([{"count_": 500, "sum_Id": 124_750, "sum_X": 124_750, "countif_": 500}]));
 }
@@ -72,7 +86,10 @@ async fn the_cli_submits_follows_and_reports() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let report = run(&["run", file.to_str().unwrap(), "--watch", "--run-id", "cli-1", "--set", "sink.table=Small"]);
-    assert_eq!((&report["status"], &report["rowsCopied"], &report["runId"]), (&json!("Succeeded"), &json!(2), &json!("cli-1")));
+    assert_eq!(
+        (&report["status"], &report["rowsCopied"], &report["runId"]),
+        (&json!("Succeeded"), &json!(2), &json!("cli-1"))
+    );
     assert_eq!(run(&["runs", "list"])[0]["runId"], "cli-1");
     assert_eq!(run(&["runs", "show", "cli-1"])["state"], "Succeeded");
     assert_eq!(run(&["runs", "report", "cli-1"])["files"][0]["rowsRead"], 2);

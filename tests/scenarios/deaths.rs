@@ -64,7 +64,9 @@ async fn a_coordinator_killed_in_stage_1_goes_on_after_its_restart() {
     let mut cluster = Cluster::start(ClusterOptions::default()).await;
     let expected = write_flights(&cluster.source());
     cluster.submit("stage-1", &cluster.flights_activity()).await;
-    cluster.until("stage-1", "some files are staged", |r| r["state"] == "Copying" && number(r, "/copy/filesDone") >= 1).await;
+    cluster
+        .until("stage-1", "some files are staged", |r| r["state"] == "Copying" && number(r, "/copy/filesDone") >= 1)
+        .await;
 
     cluster.restart_coordinator().await;
 
@@ -81,7 +83,9 @@ async fn a_coordinator_killed_again_and_again_in_stage_2_goes_on_after_its_resta
     cluster.submit("stage-2", &cluster.flights_activity()).await;
     for confirmed in [0, 2, 5] {
         let in_flight = |r: &Value| {
-            r["state"] == "Ingesting" && number(r, "/ingest/commandsDone") >= confirmed && number(r, "/ingest/commandsActive") > 0
+            r["state"] == "Ingesting"
+                && number(r, "/ingest/commandsDone") >= confirmed
+                && number(r, "/ingest/commandsActive") > 0
         };
         cluster.until("stage-2", "commands in flight", in_flight).await;
         cluster.restart_coordinator().await;
@@ -113,5 +117,6 @@ async fn a_cancelled_run_ends_and_leaves_no_blob() {
     let report = cluster.finish("cancelled").await;
     assert_eq!((&report["status"], &report["rowsCopied"]), (&"Cancelled".into(), &0.into()));
     // Nodes hear of it with their next word; what they stage until then is swept, too.
-    ferry_tests::wait_for("an empty container", || async { cluster.azurite.blobs().await.is_empty().then_some(()) }).await;
+    ferry_tests::wait_for("an empty container", || async { cluster.azurite.blobs().await.is_empty().then_some(()) })
+        .await;
 }

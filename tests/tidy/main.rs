@@ -38,7 +38,11 @@ const CRATES: &[(&str, &[&str])] = &[
 fn crates_import_one_way() {
     for (name, allowed) in CRATES {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
-        let used = manifest.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).filter(|key| key.starts_with("ferry-"));
+        let used = manifest
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(key, _)| key)
+            .filter(|key| key.starts_with("ferry-"));
         for used in used {
             assert!(allowed.contains(&used), "{name} may not use {used}");
         }
@@ -121,7 +125,9 @@ fn modules_import_one_way() {
             if module == "lib" || module == "config" {
                 continue;
             }
-            let allowed = allowed.get(module.as_str()).unwrap_or_else(|| panic!("{name}: module {module} has no row in this table"));
+            let allowed = allowed
+                .get(module.as_str())
+                .unwrap_or_else(|| panic!("{name}: module {module} has no row in this table"));
             for used in crate_paths(&fs::read_to_string(&file).unwrap()) {
                 // A name in capitals is one that lib.rs gives on.
                 let is_type = used.starts_with(char::is_uppercase);
@@ -136,9 +142,13 @@ fn modules_import_one_way() {
 
 #[test]
 fn states_and_scheduler_do_no_io() {
-    for file in rust_files(&root().join("coordinator/src/state")).into_iter().chain([root().join("coordinator/src/scheduler.rs")]) {
+    for file in rust_files(&root().join("coordinator/src/state"))
+        .into_iter()
+        .chain([root().join("coordinator/src/scheduler.rs")])
+    {
         let text = fs::read_to_string(&file).unwrap();
-        for word in ["tokio", "sqlx", "axum", "tonic", "reqwest", "std::fs", "std::net", "Clock", "async fn", "Instant"] {
+        for word in ["tokio", "sqlx", "axum", "tonic", "reqwest", "std::fs", "std::net", "Clock", "async fn", "Instant"]
+        {
             assert!(!text.contains(word), "{} names {word}", file.display());
         }
     }
@@ -146,7 +156,13 @@ fn states_and_scheduler_do_no_io() {
 
 #[test]
 fn only_the_two_ends_of_the_link_name_generated_types() {
-    let allowed = ["common/src/wire", "common/src/link.rs", "node/src/link.rs", "coordinator/src/rpc/node.rs", "tests/tidy/main.rs"];
+    let allowed = [
+        "common/src/wire",
+        "common/src/link.rs",
+        "node/src/link.rs",
+        "coordinator/src/rpc/node.rs",
+        "tests/tidy/main.rs",
+    ];
     for (name, _) in CRATES {
         for file in rust_files(&root().join(name)) {
             let relative = file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();

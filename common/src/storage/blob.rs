@@ -62,8 +62,10 @@ impl AzureBlobStorage {
             },
             ..Default::default()
         };
-        let container = BlobContainerClient::new(url, None, Some(options))
-            .map_err(|_| StorageError::Failed { place: place.clone(), why: "not a valid container address".to_owned() })?;
+        let container = BlobContainerClient::new(url, None, Some(options)).map_err(|_| StorageError::Failed {
+            place: place.clone(),
+            why: "not a valid container address".to_owned(),
+        })?;
         Ok(Self { container, place, md5 })
     }
 }

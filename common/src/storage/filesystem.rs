@@ -32,7 +32,9 @@ impl FileSystemStorage {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 StorageError::Full { place, why }
             }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StorageError::Forbidden { place, why },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StorageError::Forbidden { place, why }
+            }
             _ => StorageError::Failed { place, why },
         }
     }

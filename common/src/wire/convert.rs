@@ -360,7 +360,11 @@ mod tests {
             Event::ChunkStaged(chunk),
             Event::Failed(failure),
             Event::GivenBack,
-            Event::Completed { counters: Counters { rows_read: 1, ..Default::default() }, chunks: 1, columns: vec!["a".into()] },
+            Event::Completed {
+                counters: Counters { rows_read: 1, ..Default::default() },
+                chunks: 1,
+                columns: vec!["a".into()],
+            },
         ] {
             let report = Report { sequence: 7, key: key.clone(), event };
             let back = Report::try_from(pb::Report::from(report.clone())).unwrap();

@@ -134,7 +134,9 @@ async fn submit_run(State(core): State<Arc<Core>>, body: String) -> Result<Respo
         }
         // The same id twice is one run, unless it is another activity.
         Err(StoreError::Conflict) => match core.store.run(&id).await? {
-            Some(known) if known.activity == row.activity => Ok(Json(report::run_view(&core, &known).await?).into_response()),
+            Some(known) if known.activity == row.activity => {
+                Ok(Json(report::run_view(&core, &known).await?).into_response())
+            }
             _ => Err(Problem {
                 status: StatusCode::CONFLICT,
                 code: "RunExists",

@@ -299,7 +299,9 @@ impl Driver {
                     return Ok(Next::Wait(wait));
                 }
             }
-            Err(failure) => tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message),
+            Err(failure) => {
+                tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message)
+            }
         }
         let now = self.core.now();
         let kept = self.core.store.command_counts(&self.id).await?;

@@ -190,8 +190,12 @@ impl Ingester {
         let reply = self.client.command(&run.activity.sink.database, &text, &request_id).await;
         match reply {
             Ok(reply) => {
-                let operation =
-                    reply.table.rows.first().map(|row| reply.table.text(row, "OperationId").to_owned()).unwrap_or_default();
+                let operation = reply
+                    .table
+                    .rows
+                    .first()
+                    .map(|row| reply.table.text(row, "OperationId").to_owned())
+                    .unwrap_or_default();
                 if operation.is_empty() {
                     // Taken, it seems, but without a name to ask for: the journals know.
                     return Ok(None);
@@ -210,7 +214,9 @@ impl Ingester {
             return Ok(Some(Failure { retry: Retry::Backoff, ..failure }));
         }
         let throttled = failure.code == Code::SinkThrottled;
-        if failure.retry == Retry::Never || (!throttled && command.state.failures() >= self.core.limits.command_failures_max) {
+        if failure.retry == Retry::Never
+            || (!throttled && command.state.failures() >= self.core.limits.command_failures_max)
+        {
             let failure = Failure { retry: Retry::Never, ..failure };
             self.change(command, CommandEvent::Refused(failure.clone())).await?;
             return Ok(Some(failure));
@@ -219,7 +225,11 @@ impl Ingester {
         Ok(Some(failure))
     }
 
-    async fn render(&self, run: &RunRow, command: &CommandRow) -> Result<Result<commands::Command, Failure>, StoreError> {
+    async fn render(
+        &self,
+        run: &RunRow,
+        command: &CommandRow,
+    ) -> Result<Result<commands::Command, Failure>, StoreError> {
         let Some(unit) = self.core.store.unit(&run.id, command.unit).await? else {
             return Ok(Err(Failure::internal(format!("unit {} of a command is gone", command.unit))));
         };
@@ -277,11 +287,17 @@ impl Ingester {
     }
 
     /// The staging blob is gone: the unit goes back to the nodes, for that chunk alone.
-    async fn staging_lost(&self, run: &RunRow, command: &CommandRow, failure: Failure) -> Result<Option<Failure>, ChangeError> {
+    async fn staging_lost(
+        &self,
+        run: &RunRow,
+        command: &CommandRow,
+        failure: Failure,
+    ) -> Result<Option<Failure>, ChangeError> {
         let Some(mut unit) = self.core.store.unit(&run.id, command.unit).await? else { return Ok(None) };
         let limit =
             crate::state::unit::RetryLimit { now: self.core.now(), failures_max: run.activity.settings.attempts_max };
-        unit.state = unit.state.apply(crate::state::unit::UnitEvent::StagingLost { failure: failure.clone(), limit })?;
+        unit.state =
+            unit.state.apply(crate::state::unit::UnitEvent::StagingLost { failure: failure.clone(), limit })?;
         let is_over = unit.state.name() == "Failed";
         unit.last_failure = Some(failure.clone());
         let writes = vec![

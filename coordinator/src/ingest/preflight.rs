@@ -19,7 +19,10 @@ pub(crate) async fn look(activity: &Activity, sample: &[SampleColumn]) -> Result
     if sink.create_table {
         let columns = columns_to_create(activity, sample, table.as_ref().unwrap_or(&TableSchema::Columns(Vec::new())))?;
         let command = commands::create_merge_table(&sink.table, &columns);
-        client.command(&sink.database, &command, &RequestId::generate("create")).await.map_err(|e| create_failed(activity, &e))?;
+        client
+            .command(&sink.database, &command, &RequestId::generate("create"))
+            .await
+            .map_err(|e| create_failed(activity, &e))?;
         tracing::info!(table = sink.table, columns = columns.len(), "table is created or extended");
         table = match schema_of(&client, activity).await? {
             // Shown late or not at all: what was just created is known.
@@ -50,7 +53,11 @@ async fn schema_of(client: &Client, activity: &Activity) -> Result<Option<TableS
         }
         Err(KustoError::Service(e)) if e.is_database_missing() => Err(Failure::settings(
             Code::DatabaseNotFound,
-            format!("{} has no database {:?}, or it is hidden from this sign-in: {e}", client.endpoint(), sink.database),
+            format!(
+                "{} has no database {:?}, or it is hidden from this sign-in: {e}",
+                client.endpoint(),
+                sink.database
+            ),
         )),
         Err(KustoError::Service(e)) if e.is_entity_missing() => Ok(None),
         // Looking is not needed to ingest.
@@ -64,7 +71,10 @@ fn create_failed(activity: &Activity, error: &KustoError) -> Failure {
     let table = &activity.sink.table;
     match error.service() {
         Some(e) if e.is_forbidden() => Failure {
-            message: format!("table {table:?} cannot be created or extended: {}; that needs the role Database User (Table Admin to extend)", failure.message),
+            message: format!(
+                "table {table:?} cannot be created or extended: {}; that needs the role Database User (Table Admin to extend)",
+                failure.message
+            ),
             ..failure
         },
         Some(e) if e.permanent => Failure::new(

@@ -83,7 +83,12 @@ impl Ingester {
         })
     }
 
-    async fn ask(&self, run: &RunRow, command: &CommandRow, sent: &Sent) -> Result<Result<Verdict, KustoError>, ChangeError> {
+    async fn ask(
+        &self,
+        run: &RunRow,
+        command: &CommandRow,
+        sent: &Sent,
+    ) -> Result<Result<Verdict, KustoError>, ChangeError> {
         let known: HashSet<String> = self
             .core
             .store
@@ -117,7 +122,10 @@ impl Ingester {
             let is_ours = roots.contains(table.text(row, "RootActivityId"));
             let state = table.text(row, "State");
             let is_open = matches!(state, "InProgress" | "Scheduled");
-            if is_ours && !known.contains(&operation) && (is_open || matches!(state, "Completed" | "Failed" | "Throttled")) {
+            if is_ours
+                && !known.contains(&operation)
+                && (is_open || matches!(state, "Completed" | "Failed" | "Throttled"))
+            {
                 return Ok(Verdict::Operation(operation));
             }
             if roots.is_empty() && is_open && !known.contains(&operation) {

@@ -133,9 +133,7 @@ impl Ingester {
         let text = commands::show_ingestion_failures(&operation);
         match self.client.command(&run.activity.sink.database, &text, &id).await {
             Ok(reply) => match reply.table.rows.first() {
-                Some(row) => {
-                    (reply.table.text(row, "ErrorCode").to_owned(), redact(reply.table.text(row, "Details")))
-                }
+                Some(row) => (reply.table.text(row, "ErrorCode").to_owned(), redact(reply.table.text(row, "Details"))),
                 None => Default::default(),
             },
             Err(_) => Default::default(),

@@ -103,7 +103,10 @@ impl CommandState {
             (Self::Planned { failures, sent: Some(sent), .. }, E::Accepted { operation }) => {
                 Ok(Self::Issued { failures, sent, operation })
             }
-            (Self::Planned { failures, sent: Some(_), .. } | Self::Issued { failures, .. }, E::Postponed { now, throttled }) => {
+            (
+                Self::Planned { failures, sent: Some(_), .. } | Self::Issued { failures, .. },
+                E::Postponed { now, throttled },
+            ) => {
                 let failures = failures + u32::from(!throttled);
                 let wait = if throttled { THROTTLED_WAIT } else { backoff(failures, 0.5) };
                 Ok(Self::Planned { failures, not_before: now.plus(wait), sent: None })
@@ -114,7 +117,9 @@ impl CommandState {
             (Self::Planned { sent: Some(_), .. } | Self::Issued { .. }, E::Finished { rows, now }) => {
                 Ok(Self::Confirmed { rows, at: now })
             }
-            (Self::Planned { sent: Some(_), .. } | Self::Issued { .. }, E::Refused(failure)) => Ok(Self::Rejected { failure }),
+            (Self::Planned { sent: Some(_), .. } | Self::Issued { .. }, E::Refused(failure)) => {
+                Ok(Self::Rejected { failure })
+            }
             (state, event) => Err(Refused { state: state.name(), event: event.name() }),
         }
     }

@@ -66,7 +66,9 @@ impl RunState {
             (Self::Ingesting, E::LastUnitIngested) => Ok(Self::Succeeded),
             (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
             (Self::Planning | Self::Copying | Self::Ingesting, E::CancelAsked) => Ok(Self::Cancelling),
-            (Self::Planning | Self::Copying | Self::Ingesting, E::FailureFound(failure)) => Ok(Self::Failing { failure }),
+            (Self::Planning | Self::Copying | Self::Ingesting, E::FailureFound(failure)) => {
+                Ok(Self::Failing { failure })
+            }
             (Self::Cancelling, E::Drained) => Ok(Self::Cancelled),
             (Self::Failing { failure }, E::Drained) => Ok(Self::Failed { failure }),
             (state, event) => Err(Refused { state: state.name(), event: event.name() }),

@@ -96,12 +96,18 @@ async fn runs(store: &dyn Store) {
     let row = new_run("r1", 10);
     store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await.unwrap();
     assert_eq!(store.run(&row.id).await.unwrap().unwrap(), row, "a run must read back as it was written");
-    assert!(is_conflict(&store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await), "an id must be taken once");
+    assert!(
+        is_conflict(&store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await),
+        "an id must be taken once"
+    );
 
     let stale = row.clone();
     let admitted = RunRow { state: row.state.clone().apply(RunEvent::Admitted).unwrap(), ..row };
     store.commit(vec![Write::UpdateRun(Box::new(admitted))]).await.unwrap();
-    assert!(is_conflict(&store.commit(vec![Write::UpdateRun(Box::new(stale.clone()))]).await), "a stale write must be refused");
+    assert!(
+        is_conflict(&store.commit(vec![Write::UpdateRun(Box::new(stale.clone()))]).await),
+        "a stale write must be refused"
+    );
 
     // All or nothing: the second write fails, so the first must not be seen.
     let other = new_run("r2", 20);
@@ -122,33 +128,44 @@ async fn units(store: &dyn Store) {
     let id: RunId = "r1".parse().unwrap();
     let rows = vec![new_unit(&id, 0, 0), new_unit(&id, 1, 5), new_unit(&id, 2, 50), new_unit(&id, 3, 5)];
     store.commit(vec![Write::InsertUnits(rows.clone())]).await.unwrap();
-    assert!(is_conflict(&store.commit(vec![Write::InsertUnits(rows[..1].to_vec())]).await), "a number must be taken once");
-    assert_eq!(store.unit(&id, UnitNumber(2)).await.unwrap().unwrap(), rows[2], "a unit must read back as it was written");
+    assert!(
+        is_conflict(&store.commit(vec![Write::InsertUnits(rows[..1].to_vec())]).await),
+        "a number must be taken once"
+    );
+    assert_eq!(
+        store.unit(&id, UnitNumber(2)).await.unwrap().unwrap(),
+        rows[2],
+        "a unit must read back as it was written"
+    );
 
     let numbers = |units: Vec<UnitRow>| units.into_iter().map(|u| u.number.0).collect::<Vec<_>>();
     assert_eq!(numbers(store.pending_units(&id, Millis(0), 3).await.unwrap()), [2, 1, 3], "largest first");
     assert_eq!(numbers(store.files(&id, None, UnitNumber(1), 10).await.unwrap()), [2, 3], "files after a number");
 
     let node: NodeId = "n1".parse().unwrap();
-    let lease = Lease {
-        node: node.clone(),
-        attempt: AttemptNumber(1),
-        token: LeaseToken::generate(),
-        expires: Millis(100),
-    };
+    let lease =
+        Lease { node: node.clone(), attempt: AttemptNumber(1), token: LeaseToken::generate(), expires: Millis(100) };
     let mut leased = rows[2].clone();
     leased.state = leased.state.apply(UnitEvent::Granted(lease)).unwrap();
     leased.attempts = 1;
-    leased.counters = Counters { rows_read: 7, data_read_bytes: 8, data_written_bytes: 9, staged_bytes: 3, rows_skipped: 1 };
+    leased.counters =
+        Counters { rows_read: 7, data_read_bytes: 8, data_written_bytes: 9, staged_bytes: 3, rows_skipped: 1 };
     leased.columns = vec!["a".to_owned()];
     leased.last_failure = Some(Failure::internal("x"));
     leased.node_name = "host".to_owned();
     store.commit(vec![Write::UpdateUnit(Box::new(leased.clone()))]).await.unwrap();
-    assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased.clone()))]).await), "a stale unit must be refused");
+    assert!(
+        is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased.clone()))]).await),
+        "a stale unit must be refused"
+    );
     leased.revision += 1;
     assert_eq!(store.unit(&id, UnitNumber(2)).await.unwrap().unwrap(), leased);
     assert_eq!(numbers(store.leased_units(&Leases::OfNode(node), 9).await.unwrap()), [2]);
-    assert_eq!(numbers(store.leased_units(&Leases::ExpiredAt(Millis(100)), 9).await.unwrap()), [2], "a lease ends at its end");
+    assert_eq!(
+        numbers(store.leased_units(&Leases::ExpiredAt(Millis(100)), 9).await.unwrap()),
+        [2],
+        "a lease ends at its end"
+    );
     assert!(store.leased_units(&Leases::ExpiredAt(Millis(99)), 9).await.unwrap().is_empty());
 
     let mut waits = rows[1].clone();
@@ -165,7 +182,10 @@ async fn units(store: &dyn Store) {
     store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
     let counts = store.unit_counts(&id).await.unwrap();
     assert_eq!((counts.dropped, counts.total()), (3, 3));
-    assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased))]).await), "a dropped unit must fence its holder");
+    assert!(
+        is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased))]).await),
+        "a dropped unit must fence its holder"
+    );
     store.commit(vec![Write::DeleteFiles(id.clone())]).await.unwrap();
     assert_eq!(store.unit_counts(&id).await.unwrap().total(), 0);
     assert!(store.unit(&id, UnitNumber::LISTING).await.unwrap().is_some(), "the listing stays");

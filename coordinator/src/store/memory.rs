@@ -61,7 +61,10 @@ impl Tables {
             }
             Write::DropUnits(run) => {
                 for unit in self.units.values_mut().filter(|u| u.run == run) {
-                    if matches!(unit.state, UnitState::Pending { .. } | UnitState::Leased { .. } | UnitState::Staged { .. }) {
+                    if matches!(
+                        unit.state,
+                        UnitState::Pending { .. } | UnitState::Leased { .. } | UnitState::Staged { .. }
+                    ) {
                         unit.state = UnitState::Dropped;
                         unit.revision += 1;
                     }
@@ -200,14 +203,14 @@ impl Store for MemoryStore {
 
     async fn due_commands(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
         let is_due = |c: &CommandRow| {
-            c.run == *run && matches!(c.state, CommandState::Planned { not_before, sent: None, .. } if not_before <= now)
+            c.run == *run
+                && matches!(c.state, CommandState::Planned { not_before, sent: None, .. } if not_before <= now)
         };
         Ok(self.commands_where(limit, is_due))
     }
 
     async fn doubtful_commands(&self, run: &RunId, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        let in_doubt =
-            |c: &CommandRow| c.run == *run && matches!(c.state, CommandState::Planned { sent: Some(_), .. });
+        let in_doubt = |c: &CommandRow| c.run == *run && matches!(c.state, CommandState::Planned { sent: Some(_), .. });
         Ok(self.commands_where(limit, in_doubt))
     }
 

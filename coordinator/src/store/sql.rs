@@ -56,7 +56,9 @@ impl SqlStore {
                 .after_connect(|connection, _| {
                     Box::pin(async move {
                         connection
-                            .execute("PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+                            .execute(
+                                "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+                            )
                             .await
                             .map(drop)
                     })
@@ -374,7 +376,14 @@ async fn put_node(connection: &mut AnyConnection, node: &NodeRow) -> Result<(), 
     Ok(())
 }
 
-async fn delete(connection: &mut AnyConnection, table: &str, run: &RunId, unit: UnitNumber, of: &str, number: u32) -> Result<(), StoreError> {
+async fn delete(
+    connection: &mut AnyConnection,
+    table: &str,
+    run: &RunId,
+    unit: UnitNumber,
+    of: &str,
+    number: u32,
+) -> Result<(), StoreError> {
     let sql = format!("DELETE FROM {table} WHERE run_id = $1 AND unit = $2 AND {of} = $3");
     sqlx::query(AssertSqlSafe(sql))
         .bind(run.as_str())
@@ -477,7 +486,11 @@ impl Store for SqlStore {
         let rows = match which {
             Leases::OfNode(node) => {
                 let sql = format!("{select} lease_node = $1 LIMIT $2");
-                sqlx::query(AssertSqlSafe(sql)).bind(node.as_str()).bind(i64::from(limit)).fetch_all(&self.readers).await?
+                sqlx::query(AssertSqlSafe(sql))
+                    .bind(node.as_str())
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.readers)
+                    .await?
             }
             Leases::ExpiredAt(now) => {
                 let sql = format!("{select} lease_expires_ms <= $1 LIMIT $2");
@@ -538,7 +551,8 @@ impl Store for SqlStore {
     }
 
     async fn chunks(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<ChunkRow>, StoreError> {
-        let sql = "SELECT run_id, unit, attempt, chunk_json FROM chunks WHERE run_id = $1 AND unit = $2 ORDER BY number";
+        let sql =
+            "SELECT run_id, unit, attempt, chunk_json FROM chunks WHERE run_id = $1 AND unit = $2 ORDER BY number";
         let query = sqlx::query(sql).bind(run.as_str()).bind(signed(unit.0));
         query.fetch_all(&self.readers).await?.iter().map(read_chunk).collect()
     }
@@ -639,10 +653,7 @@ mod tests {
     fn rows_of_the_first_version_are_still_read() {
         for (golden, state) in [
             (r#"{"Pending":{"failures":1,"not_before":5}}"#, "Pending"),
-            (
-                r#"{"Leased":{"failures":0,"lease":{"node":"n1","attempt":2,"token":"t","expires":9}}}"#,
-                "Leased",
-            ),
+            (r#"{"Leased":{"failures":0,"lease":{"node":"n1","attempt":2,"token":"t","expires":9}}}"#, "Leased"),
             (r#"{"Staged":{"failures":0,"chunks":3}}"#, "Staged"),
             (r#""Ingested""#, "Ingested"),
             (

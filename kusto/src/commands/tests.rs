@@ -35,7 +35,10 @@ fn examples() -> Vec<(&'static str, Command)> {
     let reference = Ingest { mapping: IngestMapping::Reference("Map 1".into()), strict_width: false, ..csv.clone() };
     let plain = Ingest { mapping: IngestMapping::None, ..csv.clone() };
     vec![
-        ("create_merge_table", create_merge_table("T", &[column("a", "long"), column("b c", "string"), column("d'e", "datetime")])),
+        (
+            "create_merge_table",
+            create_merge_table("T", &[column("a", "long"), column("b c", "string"), column("d'e", "datetime")]),
+        ),
         ("ingest_csv_inline_mapping", ingest(&csv)),
         ("ingest_csv_no_mapping", ingest(&plain)),
         ("ingest_csv_mapping_reference", ingest(&reference)),

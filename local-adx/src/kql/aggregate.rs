@@ -54,7 +54,13 @@ pub fn aggregate(named: &Named, frame: &Frame, groups: &Groups) -> Result<Vec<(S
         ("count", _) => fold(groups, frame.rows, 0_i64, |sum, _| *sum += 1, Kind::Long),
         ("countif", [test]) => {
             let test = truth(test)?;
-            fold(groups, frame.rows, 0_i64, |sum, row| *sum += i64::from(test.is_valid(row) && test.value(row)), Kind::Long)
+            fold(
+                groups,
+                frame.rows,
+                0_i64,
+                |sum, row| *sum += i64::from(test.is_valid(row) && test.value(row)),
+                Kind::Long,
+            )
         }
         ("sum", [col]) => sum(col, groups, |_| true)?,
         ("sumif", [col, test]) => {
@@ -137,7 +143,8 @@ fn extreme_rows(col: &Col, groups: &Groups, largest: bool) -> Result<Vec<Option<
     };
     let mut chosen: Vec<Option<u32>> = vec![None; groups.count];
     for (row, group) in groups.of_row.iter().enumerate().filter(|(row, _)| col.data.is_valid(*row)) {
-        let is_better = chosen[*group].is_none_or(|c| if largest { before(c as usize, row) } else { before(row, c as usize) });
+        let is_better =
+            chosen[*group].is_none_or(|c| if largest { before(c as usize, row) } else { before(row, c as usize) });
         if is_better {
             chosen[*group] = Some(row as u32);
         }
@@ -153,7 +160,11 @@ fn taken(col: &Col, rows: Vec<Option<u32>>) -> Result<Col, AdxError> {
     let data = arrow::compute::take(&col.data, &places, None)?;
     let col = Col { kind: col.kind, data };
     // A missing text is empty, not null.
-    Ok(if col.kind == Kind::String { Col::text(Kind::String, col.texts().iter().map(|t| Some(t.unwrap_or("")))) } else { col })
+    Ok(if col.kind == Kind::String {
+        Col::text(Kind::String, col.texts().iter().map(|t| Some(t.unwrap_or(""))))
+    } else {
+        col
+    })
 }
 
 fn extreme(col: &Col, groups: &Groups, largest: bool) -> Result<Col, AdxError> {
@@ -161,7 +172,13 @@ fn extreme(col: &Col, groups: &Groups, largest: bool) -> Result<Col, AdxError> {
 }
 
 /// `arg_max(by, columns)`: the extreme, and other columns of its row.
-fn arg_extreme(largest: bool, name: &str, args: &[Expr], frame: &Frame, groups: &Groups) -> Result<Vec<(String, Col)>, AdxError> {
+fn arg_extreme(
+    largest: bool,
+    name: &str,
+    args: &[Expr],
+    frame: &Frame,
+    groups: &Groups,
+) -> Result<Vec<(String, Col)>, AdxError> {
     let Some((by, others)) = args.split_first() else { return Err(wrong("arg_max() takes a column")) };
     let by = eval(by, frame)?;
     let rows = extreme_rows(&by, groups, largest)?;

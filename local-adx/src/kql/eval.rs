@@ -63,7 +63,9 @@ pub fn eval(expr: &Expr, frame: &Frame) -> Result<Col, AdxError> {
         Expr::Binary(op, left, right) => {
             let (left, right) = (eval(left, frame)?, eval(right, frame)?);
             match op {
-                Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => compare(*op, &left, &right),
+                Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => {
+                    compare(*op, &left, &right)
+                }
                 _ => arithmetic(*op, &left, &right),
             }
         }
@@ -76,7 +78,11 @@ pub fn eval(expr: &Expr, frame: &Frame) -> Result<Col, AdxError> {
                 let equal = if *case_sensitive {
                     compare(Binary::Eq, &value, &item)?
                 } else {
-                    text_test(&TextTest { name: "equals".to_owned(), negated: false, case_sensitive: false }, &value, &item)?
+                    text_test(
+                        &TextTest { name: "equals".to_owned(), negated: false, case_sensitive: false },
+                        &value,
+                        &item,
+                    )?
                 };
                 found = compute::or_kleene(&found, equal.bools())?;
             }
@@ -177,14 +183,20 @@ fn arithmetic(op: Binary, left: &Col, right: &Col) -> Result<Col, AdxError> {
     let no = || wrong(format!("{op:?} takes no {} and {}", left.kind.name(), right.kind.name()));
     let (kind, left, right) = match (left.kind, right.kind) {
         (K::Datetime, K::Datetime) if op == Binary::Sub => (K::Timespan, left.clone(), right.clone()),
-        (K::Datetime, K::Timespan) if matches!(op, Binary::Add | Binary::Sub) => (K::Datetime, left.clone(), right.clone()),
+        (K::Datetime, K::Timespan) if matches!(op, Binary::Add | Binary::Sub) => {
+            (K::Datetime, left.clone(), right.clone())
+        }
         (K::Timespan, K::Datetime) if op == Binary::Add => (K::Datetime, left.clone(), right.clone()),
         (K::Timespan, K::Timespan) if op == Binary::Div => (K::Real, as_real(left), as_real(right)),
         (K::Timespan, K::Timespan) if op != Binary::Mul => (K::Timespan, left.clone(), right.clone()),
-        (K::Timespan, K::Int | K::Long) if matches!(op, Binary::Mul | Binary::Div) => (K::Timespan, left.clone(), right.clone()),
+        (K::Timespan, K::Int | K::Long) if matches!(op, Binary::Mul | Binary::Div) => {
+            (K::Timespan, left.clone(), right.clone())
+        }
         (K::Int | K::Long, K::Timespan) if op == Binary::Mul => (K::Timespan, left.clone(), right.clone()),
         (K::Int | K::Long, K::Int | K::Long) => (K::Long, left.clone(), right.clone()),
-        (K::Dynamic | K::Int | K::Long | K::Real, K::Dynamic | K::Int | K::Long | K::Real) => (K::Real, as_real(left), as_real(right)),
+        (K::Dynamic | K::Int | K::Long | K::Real, K::Dynamic | K::Int | K::Long | K::Real) => {
+            (K::Real, as_real(left), as_real(right))
+        }
         _ => return Err(no()),
     };
     if kind == K::Real {
@@ -222,7 +234,10 @@ fn arithmetic(op: Binary, left: &Col, right: &Col) -> Result<Col, AdxError> {
 
 fn as_real(col: &Col) -> Col {
     match col.kind {
-        Kind::Timespan => Col { kind: Kind::Real, data: Arc::new(col.longs().unary::<_, arrow::datatypes::Float64Type>(|v| v as f64)) },
+        Kind::Timespan => Col {
+            kind: Kind::Real,
+            data: Arc::new(col.longs().unary::<_, arrow::datatypes::Float64Type>(|v| v as f64)),
+        },
         _ => to_kind(col, Kind::Real),
     }
 }
@@ -256,7 +271,9 @@ pub fn to_kind(col: &Col, kind: Kind) -> Col {
     match (col.kind, kind) {
         (from, to) if from == to => col.clone(),
         (K::Int | K::Long | K::Datetime | K::Timespan, K::Long | K::Int) => Col { kind, data: col.data.clone() },
-        (K::Int | K::Long, K::Real) => Col { kind, data: Arc::new(col.longs().unary::<_, arrow::datatypes::Float64Type>(|v| v as f64)) },
+        (K::Int | K::Long, K::Real) => {
+            Col { kind, data: Arc::new(col.longs().unary::<_, arrow::datatypes::Float64Type>(|v| v as f64)) }
+        }
         (K::Int | K::Long, K::Datetime | K::Timespan) => Col { kind, data: col.data.clone() },
         (K::Bool, K::Int | K::Long) => Col::integral(kind, col.bools().iter().map(|b| b.map(i64::from))),
         (K::Bool, K::Real) => Col::real(col.bools().iter().map(|b| b.map(f64::from))),
@@ -267,7 +284,9 @@ pub fn to_kind(col: &Col, kind: Kind) -> Col {
         }
         (K::Real, K::Bool) => Col::bool(col.reals().iter().map(|v| v.map(|n| n != 0.0)).collect()),
         (_, K::String) => Col::text(kind, texts(col).into_iter().map(Some)),
-        (_, K::Dynamic) => Col::text(kind, (0..rows).map(|row| (!col.data.is_null(row)).then(|| col.json(row).to_string()))),
+        (_, K::Dynamic) => {
+            Col::text(kind, (0..rows).map(|row| (!col.data.is_null(row)).then(|| col.json(row).to_string())))
+        }
         (K::String | K::Dynamic | K::Guid | K::Decimal, _) => {
             let texts = texts(col);
             let texts = texts.iter().map(|t| t.trim());
@@ -303,7 +322,9 @@ fn dynamic_part(col: &Col, key: impl Fn(usize) -> Option<serde_json::Value>) -> 
         let (value, key) = (col.json(row), key(row)?);
         let part = match (&key, value) {
             (serde_json::Value::String(name), serde_json::Value::Object(mut map)) => map.remove(name)?,
-            (serde_json::Value::Number(at), serde_json::Value::Array(items)) => items.into_iter().nth(usize::try_from(at.as_u64()?).ok()?)?,
+            (serde_json::Value::Number(at), serde_json::Value::Array(items)) => {
+                items.into_iter().nth(usize::try_from(at.as_u64()?).ok()?)?
+            }
             _ => return None,
         };
         (!part.is_null()).then(|| part.to_string())
@@ -370,7 +391,10 @@ fn call(name: &str, args: &[Expr], frame: &Frame) -> Result<Col, AdxError> {
         ("toupper", [col]) => Ok(Col::text(Kind::String, texts(col).iter().map(|t| Some(t.to_uppercase())))),
         ("strcat", many) => {
             let parts: Vec<_> = many.iter().map(texts).collect();
-            Ok(Col::text(Kind::String, (0..rows).map(|row| Some(parts.iter().map(|p| p[row].as_str()).collect::<String>()))))
+            Ok(Col::text(
+                Kind::String,
+                (0..rows).map(|row| Some(parts.iter().map(|p| p[row].as_str()).collect::<String>())),
+            ))
         }
         ("substring", [text, start, more @ ..]) => {
             let (text, start) = (texts(text), to_kind(start, Kind::Long));
@@ -406,7 +430,11 @@ fn call(name: &str, args: &[Expr], frame: &Frame) -> Result<Col, AdxError> {
         ("floor" | "bin", [value, size]) => bin(value, size),
         ("startofday", [value]) => bin(value, &literal(&Lit::Timespan(TICKS_PER_DAY), rows)),
         ("hash", [col]) => {
-            let hashed = |t: &String| Some(t.bytes().fold(0x00cb_f29c_e484_222f_i64, |h, b| (h ^ i64::from(b)).wrapping_mul(0x0100_0000_01b3)));
+            let hashed = |t: &String| {
+                Some(
+                    t.bytes().fold(0x00cb_f29c_e484_222f_i64, |h, b| (h ^ i64::from(b)).wrapping_mul(0x0100_0000_01b3)),
+                )
+            };
             Ok(Col::integral(Kind::Long, texts(col).iter().map(hashed)))
         }
         _ => Err(AdxError::semantic(format!(
@@ -425,9 +453,11 @@ fn bin(value: &Col, size: &Col) -> Result<Col, AdxError> {
         }
         (kind, _) if kind.is_integral() && size.kind.is_integral() => {
             let pairs = value.longs().iter().zip(size.longs().iter());
-            Ok(Col::integral(kind, pairs.map(|(v, s)| Some((v?, s.filter(|s| *s > 0)?)).map(|(v, s)| v.div_euclid(s) * s))))
+            Ok(Col::integral(
+                kind,
+                pairs.map(|(v, s)| Some((v?, s.filter(|s| *s > 0)?)).map(|(v, s)| v.div_euclid(s) * s)),
+            ))
         }
         (a, b) => Err(wrong(format!("bin() takes no {} and {}", a.name(), b.name()))),
     }
 }
-

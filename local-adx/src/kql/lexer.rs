@@ -26,8 +26,8 @@ pub enum Token {
 }
 
 const SIGNS: &[&str] = &[
-    "==", "!=", "<=", ">=", "=~", "!~", "..", "<|", "=>", "(", ")", "[", "]", "{", "}", ",", "|", ";", ":", ".", "=", "<",
-    ">", "+", "-", "*", "/", "%", "!", "~",
+    "==", "!=", "<=", ">=", "=~", "!~", "..", "<|", "=>", "(", ")", "[", "]", "{", "}", ",", "|", ";", ":", ".", "=",
+    "<", ">", "+", "-", "*", "/", "%", "!", "~",
 ];
 
 /// Types whose literals hold raw text.
@@ -105,8 +105,26 @@ impl Lexer<'_> {
 
     /// The last token is a word after which a name stands, not an index.
     fn after_keyword(&self) -> bool {
-        const KEYWORDS: &[&str] =
-            &["table", "tables", "by", "where", "project", "extend", "into", "database", "and", "or", "summarize", "sort", "top", "distinct", "in", "away", "drop", "order"];
+        const KEYWORDS: &[&str] = &[
+            "table",
+            "tables",
+            "by",
+            "where",
+            "project",
+            "extend",
+            "into",
+            "database",
+            "and",
+            "or",
+            "summarize",
+            "sort",
+            "top",
+            "distinct",
+            "in",
+            "away",
+            "drop",
+            "order",
+        ];
         matches!(self.tokens.last(), Some(Token::Ident(word)) if KEYWORDS.contains(&word.as_str()))
     }
 
@@ -215,7 +233,8 @@ impl Lexer<'_> {
             self.at += 36;
             return Ok(());
         }
-        let end = self.rest().find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(self.rest().len());
+        let end =
+            self.rest().find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(self.rest().len());
         let word = self.rest()[..end].to_owned();
         self.at += end;
         if RAW_LITERALS.contains(&word.as_str()) && self.rest().starts_with('(') {

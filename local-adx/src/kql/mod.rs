@@ -1,7 +1,7 @@
 //! A subset of the Kusto query language, evaluated on Arrow arrays. What it lacks it refuses by name.
 
-pub mod ast;
 mod aggregate;
+pub mod ast;
 mod eval;
 pub mod lexer;
 mod operators;

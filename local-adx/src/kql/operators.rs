@@ -55,7 +55,9 @@ pub fn needed_columns(operators: &[Operator]) -> Option<BTreeSet<String>> {
         match operator {
             Operator::Where(expr) => names_in(expr, &mut needed)?,
             Operator::Extend(list) => list.iter().try_for_each(|(_, e)| names_in(e, &mut needed))?,
-            Operator::Sort(keys) | Operator::Top(_, keys) => keys.iter().try_for_each(|k| names_in(&k.expr, &mut needed))?,
+            Operator::Sort(keys) | Operator::Top(_, keys) => {
+                keys.iter().try_for_each(|k| names_in(&k.expr, &mut needed))?
+            }
             Operator::Take(_) => {}
             Operator::Project(list) => {
                 list.iter().try_for_each(|(_, e)| names_in(e, &mut needed))?;
@@ -99,11 +101,18 @@ fn names_in(expr: &Expr, names: &mut BTreeSet<String>) -> Option<()> {
 }
 
 /// Runs operators over parts of a table: what works row by row is done part by part.
-pub fn run_operators(parts: impl IntoIterator<Item = Result<Frame, AdxError>>, operators: &[Operator]) -> Result<Frame, AdxError> {
+pub fn run_operators(
+    parts: impl IntoIterator<Item = Result<Frame, AdxError>>,
+    operators: &[Operator],
+) -> Result<Frame, AdxError> {
     let by_row = |o: &&Operator| {
         matches!(
             o,
-            Operator::Where(_) | Operator::Extend(_) | Operator::Project(_) | Operator::ProjectAway(_) | Operator::ProjectRename(_)
+            Operator::Where(_)
+                | Operator::Extend(_)
+                | Operator::Project(_)
+                | Operator::ProjectAway(_)
+                | Operator::ProjectRename(_)
         )
     };
     let (first, rest) = operators.split_at(operators.iter().take_while(by_row).count());
@@ -140,7 +149,9 @@ fn run(frame: Frame, operator: &Operator) -> Result<Frame, AdxError> {
         Operator::Sort(keys) => sort(&frame, keys, None),
         Operator::Top(count, keys) => sort(&frame, keys, Some(*count)),
         Operator::Take(count) => Ok(frame.head(*count)),
-        Operator::Count => Ok(Frame::new(vec![("Count".to_owned(), Col::integral(Kind::Long, [Some(frame.rows as i64)]))])),
+        Operator::Count => {
+            Ok(Frame::new(vec![("Count".to_owned(), Col::integral(Kind::Long, [Some(frame.rows as i64)]))]))
+        }
         Operator::Distinct(list) => {
             let by: Vec<Named> = match list.as_slice() {
                 [Expr::Star] => frame.names.iter().map(|n| (None, Expr::Name(n.clone()))).collect(),
@@ -212,7 +223,11 @@ fn summarize(frame: &Frame, aggregates: &[Named], by: &[Named]) -> Result<Frame,
     let keys = named_columns(frame, by)?;
     let (groups, first_rows) = group(frame.rows, &keys)?;
     let places = UInt32Array::from(first_rows);
-    let keys = Frame { names: keys.iter().map(|(n, _)| n.clone()).collect(), cols: keys.into_iter().map(|(_, c)| c).collect(), rows: frame.rows };
+    let keys = Frame {
+        names: keys.iter().map(|(n, _)| n.clone()).collect(),
+        cols: keys.into_iter().map(|(_, c)| c).collect(),
+        rows: frame.rows,
+    };
     let keys = keys.take(&places)?;
     let mut columns: Vec<(String, Col)> = keys.names.into_iter().zip(keys.cols).collect();
     for named in aggregates {

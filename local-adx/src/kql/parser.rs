@@ -127,7 +127,10 @@ impl Parser {
                 return Err(AdxError::not_supported("a query in parentheses is not supported by local-adx"));
             }
             let name = self.name()?;
-            if matches!(name.as_str(), "let" | "union" | "set" | "declare" | "search" | "find" | "datatable" | "externaldata") {
+            if matches!(
+                name.as_str(),
+                "let" | "union" | "set" | "declare" | "search" | "find" | "datatable" | "externaldata"
+            ) {
                 return Err(AdxError::not_supported(format!("'{name}' is not supported by local-adx")));
             }
             Source::Table(name)
@@ -159,12 +162,18 @@ impl Parser {
                         }
                         Operator::ProjectRename(renames)
                     }
-                    other => return Err(AdxError::not_supported(format!("'project-{other}' is not supported by local-adx"))),
+                    other => {
+                        return Err(AdxError::not_supported(format!("'project-{other}' is not supported by local-adx")));
+                    }
                 }
             }
             "project" => Operator::Project(self.named_list()?),
             "summarize" => {
-                let aggregates = if matches!(self.peek(), Some(Token::Ident(w)) if w == "by") { Vec::new() } else { self.named_list()? };
+                let aggregates = if matches!(self.peek(), Some(Token::Ident(w)) if w == "by") {
+                    Vec::new()
+                } else {
+                    self.named_list()?
+                };
                 let by = if self.word("by") { self.named_list()? } else { Vec::new() };
                 Operator::Summarize { aggregates, by }
             }
@@ -430,10 +439,7 @@ fn binary(op: Binary, left: Expr, right: Expr) -> Expr {
 }
 
 fn is_text_test(word: &str) -> bool {
-    matches!(
-        word.trim_end_matches("_cs"),
-        "has" | "contains" | "startswith" | "endswith" | "hasprefix" | "hassuffix"
-    )
+    matches!(word.trim_end_matches("_cs"), "has" | "contains" | "startswith" | "endswith" | "hasprefix" | "hassuffix")
 }
 
 fn typed(kind: &str, raw: &str) -> Result<Lit, AdxError> {

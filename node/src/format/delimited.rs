@@ -165,7 +165,12 @@ impl DelimitedText {
         if self.is_strict {
             let expected = *self.expected.get_or_insert(self.found_fields);
             if self.found_fields != expected {
-                return Err(FormatError::RaggedRow { line: at.line, byte: at.byte, found: self.found_fields, expected });
+                return Err(FormatError::RaggedRow {
+                    line: at.line,
+                    byte: at.byte,
+                    found: self.found_fields,
+                    expected,
+                });
             }
         }
         check_utf8(record, at)?;

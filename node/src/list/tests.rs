@@ -3,7 +3,10 @@
 use super::*;
 
 fn source(folder: &Path, more: &str) -> Source {
-    let text = format!(r#"{{"type":"FileSystem","folderPath":"{}","format":{{"type":"DelimitedText","firstRowAsHeader":true}}{more}}}"#, folder.display());
+    let text = format!(
+        r#"{{"type":"FileSystem","folderPath":"{}","format":{{"type":"DelimitedText","firstRowAsHeader":true}}{more}}}"#,
+        folder.display()
+    );
     serde_json::from_str(&text).unwrap()
 }
 
@@ -73,10 +76,20 @@ fn what_cannot_be_listed_is_told() {
         ("missing folder", source(&folder.path().join("nope"), ""), Code::FolderMissing, "nope"),
         ("outside the roots", source(other.path(), ""), Code::PathNotAllowed, "--allow-root"),
         ("no match", source(folder.path(), r#","wildcardFileName":"*.xyz""#), Code::NoFilesMatched, "*.xyz"),
-        ("none that new", source(folder.path(), r#","modifiedDatetimeStart":"2999-01-01T00:00:00Z""#), Code::NoFilesMatched, "filters"),
+        (
+            "none that new",
+            source(folder.path(), r#","modifiedDatetimeStart":"2999-01-01T00:00:00Z""#),
+            Code::NoFilesMatched,
+            "filters",
+        ),
         ("missing file", source(folder.path(), r#","fileName":"nope.csv""#), Code::FileMissing, "nope.csv"),
         ("escaping name", source(folder.path(), r#","fileName":"../../etc/passwd""#), Code::PathNotAllowed, "passwd"),
-        ("missing file in a list", source(folder.path(), r#","fileListPath":"bad-list.txt""#), Code::FileMissing, "line 1"),
+        (
+            "missing file in a list",
+            source(folder.path(), r#","fileListPath":"bad-list.txt""#),
+            Code::FileMissing,
+            "line 1",
+        ),
         ("bad pattern", source(folder.path(), r#","wildcardFileName":"[""#), Code::SettingsInvalid, "wildcardFileName"),
     ] {
         let failure = listed(&source, &roots).unwrap_err();

@@ -126,8 +126,11 @@ impl SourceFile {
         match &mut self.decoder {
             Decoder::Gzip(_) => Ok(false),
             Decoder::Plain(raw) => {
-                raw.seek(SeekFrom::Start(offset))
-                    .map_err(|source| ReadError::Io { path: self.path.clone(), byte: offset, source })?;
+                raw.seek(SeekFrom::Start(offset)).map_err(|source| ReadError::Io {
+                    path: self.path.clone(),
+                    byte: offset,
+                    source,
+                })?;
                 Ok(true)
             }
         }

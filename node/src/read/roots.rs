@@ -15,7 +15,8 @@ impl Roots {
     /// Allows these folders (or single files), links followed. Fails when one does not exist.
     pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
         let canonical = |root: PathBuf| {
-            fs::canonicalize(&root).map_err(|e| io::Error::new(e.kind(), format!("allowed root {}: {e}", root.display())))
+            fs::canonicalize(&root)
+                .map_err(|e| io::Error::new(e.kind(), format!("allowed root {}: {e}", root.display())))
         };
         roots.into_iter().map(canonical).collect::<io::Result<_>>().map(Self)
     }
