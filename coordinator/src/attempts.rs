@@ -196,6 +196,9 @@ impl Core {
 
     /// Whether the lease still holds. Written only when a third of it has passed: most renewals cost nothing.
     async fn renew(&self, key: &AttemptKey, progress: Counters) -> Result<bool, StoreError> {
+        if !self.wants_attempts(&key.run).await? {
+            return Ok(false);
+        }
         let Some(unit) = self.store.unit(&key.run, key.unit).await? else { return Ok(false) };
         let Some(lease) = unit.state.lease().filter(|l| l.token == key.token) else { return Ok(false) };
         self.live().entry(key.run.clone()).or_default().progress.insert(key.unit, progress);
@@ -207,10 +210,20 @@ impl Core {
         self.change_unit(&key.run, key.unit, |_| Some(UnitEvent::Renewed { token: key.token.clone(), expires })).await
     }
 
+    /// The run still wants its attempts to go on.
+    async fn wants_attempts(&self, run: &RunId) -> Result<bool, StoreError> {
+        let run = self.store.run(run).await?;
+        Ok(run.is_some_and(|r| matches!(r.state, RunState::Planning | RunState::Copying)))
+    }
+
     /// Takes up a report. `Ok(true)`: the lease is not the reporter's any more, and nothing changed.
     async fn report(&self, report: Report) -> Result<bool, ChangeError> {
         let Report { key, event, .. } = report;
         let token = key.token.clone();
+        let is_farewell = matches!(event, Event::Failed(_) | Event::GivenBack);
+        if !is_farewell && !self.wants_attempts(&key.run).await? {
+            return Ok(true);
+        }
         let taken = match event {
             Event::Listed(page) => self.listed(&key, page).await?,
             Event::ChunkStaged(chunk) => self.chunk_staged(&key, chunk).await?,

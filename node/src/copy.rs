@@ -12,21 +12,26 @@ use crate::{
     stage::{self, ChunkEncoder, PIECES_WAITING_MAX, Piece, UploadEnded},
 };
 use ferry_common::{
-    activity,
     failure::{Code, Failure, Fault, Retry},
     id::ChunkNumber,
     staging, storage,
     unit::{AttemptKey, Chunk, CopyWork, Counters},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of records that are gathered before they go to the compressor.
 const GATHER_BYTES: usize = 256 << 10;
+
+/// How long an upload may go on after its attempt was stopped.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What an attempt has done so far, for whoever watches.
 #[derive(Debug, Default)]
@@ -75,9 +80,14 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
         let (key, progress, stop) = (key.clone(), progress.clone(), stop.clone());
         tokio::task::spawn_blocking(move || cut(&key, &work, &roots, &progress, &stop, sender))
     };
+    // After a stop, what is under way may end in good order: a commit that is cut off leaves a blob that nobody knows.
+    let stopped_for_long = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
     let uploaded = tokio::select! {
         result = stage::upload(&*storage, receiver, staged) => result,
-        () = stop.cancelled() => Ok(()),
+        () = stopped_for_long => Ok(()),
     };
     // The thread ends by itself: its channel is closed or its stop is set.
     let cut = match cutter.await {
@@ -325,11 +335,6 @@ impl<'a> Cutter<'a> {
 pub(crate) fn panicked(path: &str) -> Failure {
     let message = format!("the attempt at {path} panicked; this is a bug in ferry, see the node's log");
     Failure::new(Code::AttemptPanicked, Fault::Runtime, Retry::Backoff, message)
-}
-
-/// The format settings decide how a sample is read, too.
-pub(crate) fn reader(format: &activity::Format) -> Format {
-    Format::new(format)
 }
 
 #[cfg(test)]

@@ -331,7 +331,7 @@ fn unicode(path: &Path) -> Result<String, Failure> {
 fn sample_file(source: &Source, roots: &Roots, version: &FileVersion, sample: &mut Sample) -> Result<(), Failure> {
     let file = SourceFile::open(roots, version, Arc::default())?;
     let mut window = Window::new(file);
-    let mut format = crate::copy::reader(&source.format);
+    let mut format = Format::new(&source.format);
     let mut names = Vec::new();
     for number in 0..SAMPLE_RECORDS_MAX {
         let Some((record, _)) = window.next(&mut format)? else { break };

@@ -225,9 +225,10 @@ impl Slots {
         }
     }
 
-    /// Ends an attempt that is not wanted any more; nothing is said of it.
+    /// Ends an attempt that is not wanted any more. When it has ended, and writes nothing more, the unit is given back.
     pub(crate) fn stop(&self, key: &AttemptKey, reason: &str) {
         if let Some(running) = self.lock().get(key) {
+            running.gives_back.store(true, Ordering::SeqCst);
             tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, reason, "attempt is stopped");
             running.stop.cancel();
         }

@@ -1,4 +1,5 @@
 //! What the scenarios stand on: real programs on this machine, each in a folder of its own, ended with the test.
+#![allow(clippy::expect_used, reason = "a harness fails by panicking")]
 
 mod azurite;
 mod cluster;

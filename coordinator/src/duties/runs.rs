@@ -11,7 +11,7 @@ use crate::{
     store::{RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
-    failure::{Failure, Retry, backoff},
+    failure::{Code, Failure, Fault, Retry, backoff},
     id::{RunId, UnitNumber},
     unit::{Counters, FileVersion},
 };
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Units that one look takes up.
 const UNITS_MAX: u32 = 500;
+/// Least wait between two looks: with many small files the bell never stops.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Wait after a look that failed.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -105,6 +107,10 @@ impl Driver {
                     ERROR_WAIT
                 }
             };
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_INTERVAL_MIN) => {}
+                () = shutdown.cancelled() => return,
+            }
             tokio::select! {
                 _ = bell.changed() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -234,6 +240,12 @@ impl Driver {
 
     /// Follows ingest commands; when all are confirmed, so are all units, and the run.
     async fn ingest(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        // A unit that went back to the nodes, perhaps just before a restart, is copied again first.
+        let counts = self.core.store.unit_counts(&self.id).await?;
+        if counts.pending + counts.leased > 0 {
+            self.core.apply_to_run(&self.id, RunEvent::UnitReturned, |_| {}).await?;
+            return Ok(Next::Again);
+        }
         let step = match self.ingester(run) {
             Ok(ingester) => ingester.step(run, true).await?,
             Err(failure) => return self.fail(failure).await,
@@ -242,7 +254,6 @@ impl Driver {
             return self.fail(failure).await;
         }
         if step.unit_returned {
-            self.core.apply_to_run(&self.id, RunEvent::UnitReturned, |_| {}).await?;
             return Ok(Next::Again);
         }
         if let Some(wait) = step.wait {
@@ -252,6 +263,12 @@ impl Driver {
             return self.fail(failure).await;
         }
         self.confirm_units().await?;
+        let ingested = self.core.store.unit_counts(&self.id).await?.ingested;
+        if ingested != run.files {
+            // Never call a run succeeded whose files do not add up.
+            let message = format!("{} files were listed, {ingested} are in the table", run.files);
+            return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
+        }
         let now = self.core.now();
         self.core
             .apply_to_run(&self.id, RunEvent::LastUnitIngested, |row| {
@@ -287,10 +304,14 @@ impl Driver {
 
     /// Drops what is not begun, follows what is in flight to its end, and ends the run.
     async fn drain(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        self.core.store.commit(vec![Write::DropUnits(self.id.clone())]).await?;
+        // Nodes are told to stop with their next word, and give back when they write nothing more; a silent one's lease
+        // ends.
         let counts = self.core.store.unit_counts(&self.id).await?;
         let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
-        let had_leases = counts.leased > 0 || listing.is_some_and(|l| l.state.lease().is_some());
-        self.core.store.commit(vec![Write::DropUnits(self.id.clone())]).await?;
+        if counts.leased + counts.pending > 0 || listing.is_some_and(|l| l.state.lease().is_some()) {
+            return Ok(Next::Wait(LOOK_INTERVAL));
+        }
         // Without access to the sink nothing can be in flight that was sent by this program since its start; what an
         // earlier one left in doubt stays in doubt, and is said so.
         match self.ingester(run) {
@@ -309,8 +330,6 @@ impl Driver {
             .apply_to_run(&self.id, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);
                 row.sweep_at = Some(now);
-                // Nodes hear of the end with their next word; until then they may stage.
-                row.lost_attempts += u32::from(had_leases);
                 if kept.confirmed > 0 {
                     row.warnings.push(format!(
                         "{} rows of {} ingest commands stay in table {}: they carry tags that begin with ingest-by:ferry:{}/",

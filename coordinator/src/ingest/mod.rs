@@ -11,7 +11,10 @@ mod watch;
 use crate::{
     access::Access,
     core::{ChangeError, Core},
-    state::command::{CommandEvent, CommandState, Sent},
+    state::{
+        command::{CommandEvent, CommandState, Sent},
+        unit::{RetryLimit, UnitEvent, UnitState},
+    },
     store::{CommandRow, RunRow, StoreError, Write},
 };
 use ferry_common::{
@@ -280,7 +283,7 @@ impl Ingester {
     async fn confirm_unit(&self, command: &CommandRow) -> Result<(), ChangeError> {
         let siblings = self.core.store.unit_commands(&command.run, command.unit).await?;
         if siblings.iter().all(|c| matches!(c.state, CommandState::Confirmed { .. })) {
-            let confirmed = |_: &_| Some(crate::state::unit::UnitEvent::Confirmed);
+            let confirmed = |_: &_| Some(UnitEvent::Confirmed);
             self.core.change_unit(&command.run, command.unit, confirmed).await?;
         }
         Ok(())
@@ -294,17 +297,19 @@ impl Ingester {
         failure: Failure,
     ) -> Result<Option<Failure>, ChangeError> {
         let Some(mut unit) = self.core.store.unit(&run.id, command.unit).await? else { return Ok(None) };
-        let limit =
-            crate::state::unit::RetryLimit { now: self.core.now(), failures_max: run.activity.settings.attempts_max };
-        unit.state =
-            unit.state.apply(crate::state::unit::UnitEvent::StagingLost { failure: failure.clone(), limit })?;
-        let is_over = unit.state.name() == "Failed";
-        unit.last_failure = Some(failure.clone());
-        let writes = vec![
-            Write::UpdateUnit(Box::new(unit)),
+        let limit = RetryLimit { now: self.core.now(), failures_max: run.activity.settings.attempts_max };
+        let mut writes = vec![
             Write::DeleteChunk(run.id.clone(), command.unit, command.chunk),
             Write::DeleteCommand(run.id.clone(), command.unit, command.chunk),
         ];
+        let mut is_over = false;
+        // Another lost chunk may have sent the unit back already.
+        if let Ok(state) = unit.state.clone().apply(UnitEvent::StagingLost { failure: failure.clone(), limit }) {
+            is_over = matches!(state, UnitState::Failed { .. });
+            unit.state = state;
+            unit.last_failure = Some(failure.clone());
+            writes.push(Write::UpdateUnit(Box::new(unit)));
+        }
         self.core.store.commit(writes).await?;
         Ok(is_over.then_some(failure))
     }

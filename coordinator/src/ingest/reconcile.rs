@@ -16,7 +16,7 @@ use ferry_common::{
     failure::{Code, Failure, Fault, Retry},
 };
 use ferry_kusto::{KustoError, RequestId, commands};
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, ops::Not as _, time::Duration};
 
 /// Doubts that one look takes up.
 const DOUBTS_MAX: u32 = 50;
@@ -117,18 +117,23 @@ impl Ingester {
         let id = RequestId::generate("settle");
         let reply = self.client.command(database, &commands::show_operations_since(&since), &id).await?;
         let table = &reply.table;
+        let until = sent.at.plus(CLOCK_SKEW_MAX + ON_ITS_WAY_MAX);
         for row in &table.rows {
             let operation = table.text(row, "OperationId").to_lowercase();
+            if known.contains(&operation) {
+                continue;
+            }
             let is_ours = roots.contains(table.text(row, "RootActivityId"));
             let state = table.text(row, "State");
             let is_open = matches!(state, "InProgress" | "Scheduled");
-            if is_ours
-                && !known.contains(&operation)
-                && (is_open || matches!(state, "Completed" | "Failed" | "Throttled"))
-            {
+            if is_ours && state == "Completed" {
+                return Ok(Verdict::InTable);
+            }
+            if is_ours && is_open {
                 return Ok(Verdict::Operation(operation));
             }
-            if roots.is_empty() && is_open && !known.contains(&operation) {
+            // A stranger's, or ours under a name that is not known: it began when ours may have begun.
+            if roots.is_empty() && is_open && began_by(table.text(row, "StartedOn"), until) {
                 return Ok(Verdict::Open);
             }
         }
@@ -166,4 +171,9 @@ impl Ingester {
         let table = &reply.table;
         Ok(table.rows.iter().any(|row| table.text(row, "Tags").split_whitespace().any(|t| t == tag)))
     }
+}
+
+/// The time (RFC 3339) is not after `until`; a time that cannot be read counts as before.
+fn began_by(started_on: &str, until: Millis) -> bool {
+    started_on.parse::<jiff::Timestamp>().is_ok_and(|t| t.as_millisecond() > until.0).not()
 }

@@ -179,13 +179,11 @@ async fn units(store: &dyn Store) {
     assert_eq!((counts.pending, counts.leased, counts.staged, counts.total()), (1, 1, 1, 3), "the listing is no file");
     assert_eq!((counts.bytes_total, counts.bytes_done, counts.counters.rows_read), (60, 5, 7));
 
+    let stale = store.unit(&id, UnitNumber(1)).await.unwrap().unwrap();
     store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
     let counts = store.unit_counts(&id).await.unwrap();
-    assert_eq!((counts.dropped, counts.total()), (3, 3));
-    assert!(
-        is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(leased))]).await),
-        "a dropped unit must fence its holder"
-    );
+    assert_eq!((counts.dropped, counts.leased, counts.total()), (2, 1, 3), "a lease outlives the drop");
+    assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(stale))]).await), "a dropped unit must fence");
     store.commit(vec![Write::DeleteFiles(id.clone())]).await.unwrap();
     assert_eq!(store.unit_counts(&id).await.unwrap().total(), 0);
     assert!(store.unit(&id, UnitNumber::LISTING).await.unwrap().is_some(), "the listing stays");

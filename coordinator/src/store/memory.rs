@@ -61,10 +61,7 @@ impl Tables {
             }
             Write::DropUnits(run) => {
                 for unit in self.units.values_mut().filter(|u| u.run == run) {
-                    if matches!(
-                        unit.state,
-                        UnitState::Pending { .. } | UnitState::Leased { .. } | UnitState::Staged { .. }
-                    ) {
+                    if matches!(unit.state, UnitState::Pending { .. } | UnitState::Staged { .. }) {
                         unit.state = UnitState::Dropped;
                         unit.revision += 1;
                     }

@@ -211,7 +211,7 @@ pub enum Write {
     UpdateUnit(Box<UnitRow>),
     /// All files of a run, when it is listed again. Only while it is planned.
     DeleteFiles(RunId),
-    /// Every unit of a run that is not final becomes `Dropped`.
+    /// Every unit of a run that is pending or staged becomes `Dropped`; leased ones come to an end of their own first.
     DropUnits(RunId),
     /// An accepted chunk. Conflict if the number is taken.
     InsertChunk(ChunkRow),

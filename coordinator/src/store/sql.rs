@@ -411,8 +411,7 @@ async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), Stor
             Ok(())
         }
         Write::DropUnits(run) => {
-            let sql = "UPDATE units SET state = $1, state_json = $2, lease_node = '', lease_expires_ms = 0, \
-                 revision = revision + 1 WHERE run_id = $3 AND state IN ('Pending', 'Leased', 'Staged')";
+            let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND state IN ('Pending', 'Staged')";
             sqlx::query(sql)
                 .bind(UnitState::Dropped.name())
                 .bind(json("units", &UnitState::Dropped)?)

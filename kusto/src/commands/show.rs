@@ -23,7 +23,7 @@ pub fn show_operations(ids: &[String]) -> Command {
 pub fn show_operations_since(start: &str) -> Command {
     Command(format!(
         ".show operations | where Operation == 'DataIngestPull' and StartedOn >= datetime({start}) \
-         | summarize arg_max(LastUpdatedOn, State, RootActivityId) by OperationId"
+         | summarize arg_max(LastUpdatedOn, State, RootActivityId, StartedOn) by OperationId"
     ))
 }
 

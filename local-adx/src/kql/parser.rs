@@ -163,7 +163,9 @@ impl Parser {
                         Operator::ProjectRename(renames)
                     }
                     other => {
-                        return Err(AdxError::not_supported(format!("'project-{other}' is not supported by local-adx")));
+                        return Err(AdxError::not_supported(format!(
+                            "'project-{other}' is not supported by local-adx"
+                        )));
                     }
                 }
             }
