@@ -127,6 +127,10 @@ async fn follow_to_end(
                     if run["isSwept"] == true {
                         return Ok(());
                     }
+                    if let Some(why) = run.pointer("/sweepFailure/message").and_then(Value::as_str) {
+                        message(&format!("ferry: staging is not swept: {why}"));
+                        return Ok(());
+                    }
                     swept += LOOK_INTERVAL;
                     if swept >= SWEEP_WAIT_MAX {
                         message("ferry: staging could not be swept yet; the coordinator goes on trying");

@@ -137,8 +137,8 @@ async fn copy_and_query(
     if found != (Some(sample.rows as i64), Some(sample.duration_seconds as i64)) {
         return Err(CliError::Failed(format!(
             "the table has {} rows and a sum of {}, the files have {} and {}",
-            cell(&row[0]),
-            cell(&row[1]),
+            row.first().map(cell).unwrap_or_default(),
+            row.get(1).map(cell).unwrap_or_default(),
             sample.rows,
             sample.duration_seconds
         )));

@@ -30,6 +30,9 @@ pub(crate) struct CoordinatorArgs {
     /// How long a node may be silent before its work goes to others.
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration, value_name = "TIME")]
     lease_ttl: Duration,
+    /// How long an ingest command whose answer was lost may still be on its way before it may be sent again.
+    #[arg(long, default_value = "90s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    settle_after: Duration,
 }
 
 /// Shortest lease: a node says something every second.
@@ -59,6 +62,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
     let mut config =
         CoordinatorConfig { grpc: args.grpc, http: args.http, store: PathBuf::from(store), limits: Default::default() };
     config.limits.lease_ttl = args.lease_ttl;
+    config.limits.settle_after = args.settle_after;
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     coordinator.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))
 }

@@ -267,7 +267,8 @@ impl SecretRef {
             Some(("env", name)) => std::env::var(name)
                 .map_err(|_| missing(format!("environment variable {name} is not set for this program")))?,
             Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| missing(e.to_string()))?,
-            _ => return Err(missing("must begin with env: or file:".to_owned())),
+            // Perhaps the secret itself: it is not repeated.
+            _ => return Err(Failure::settings(Code::SecretMissing, "a secret must be named as env:NAME or file:PATH")),
         };
         let text = text.trim();
         if text.is_empty() { Err(missing("is empty".to_owned())) } else { Ok(Secret(text.to_owned())) }
@@ -449,6 +450,20 @@ impl Activity {
     }
 
     fn check(&self) -> Result<(), String> {
+        let secrets = [
+            ("sink.auth.token", &self.sink.auth.token),
+            ("staging.accountKey", &self.staging.account_key),
+            ("staging.sas", &self.staging.sas),
+        ];
+        for (place, reference) in secrets {
+            let is_named = |r: &SecretRef| r.secret.starts_with("env:") || r.secret.starts_with("file:");
+            if reference.as_ref().is_some_and(|r| !is_named(r)) {
+                // Perhaps the secret itself: it is not repeated.
+                return Err(format!(
+                    "{place}: a secret must be named as {{secret: env:NAME}} or {{secret: file:PATH}}"
+                ));
+            }
+        }
         self.source.check()?;
         self.sink.check(&self.source)?;
         self.staging.check()?;

@@ -64,6 +64,8 @@ codes! {
     RecordTooLong,
     /// A record has another number of fields than the others.
     RaggedRow,
+    /// A line ends with a carriage return alone.
+    LineEndUnsupported,
     /// A record is not UTF-8.
     InvalidUtf8,
     /// A line is not a JSON object.

@@ -7,16 +7,17 @@ use crate::{
     scheduler::{Candidate, next_run},
     state::{
         command::CommandState,
-        run::RunState,
+        run::{RunEvent, RunState},
         unit::{Lease, RetryLimit, UnitEvent, UnitState},
     },
     store::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
     clock::Millis,
-    failure::{Failure, with_causes},
+    failure::{Failure, Retry, with_causes},
     id::{AttemptNumber, ChunkNumber, LeaseToken, NodeId, RunId, UnitNumber},
     link::PAGE_FILES_MAX,
+    staging,
     unit::{AttemptKey, Chunk, CopyWork, Counters, Event, Grant, ListPage, Report, Resume, Work},
 };
 use std::time::Duration;
@@ -25,6 +26,8 @@ use std::time::Duration;
 const SAMPLE_FILES_MAX: u32 = 20;
 /// Conflicts in a row after which a report is left for its repetition.
 const CONFLICTS_MAX: u32 = 20;
+/// Longest end of a staged blob's name, such as `csv.gz`.
+const EXTENSION_BYTES_MAX: usize = 16;
 /// Leases that one look takes up.
 pub(crate) const LEASES_MAX: u32 = 1_000;
 /// A node's last sign of life is stored about this often.
@@ -308,6 +311,12 @@ impl Core {
     async fn chunk_staged(&self, key: &AttemptKey, chunk: Chunk) -> Result<bool, ChangeError> {
         for _ in 0..CONFLICTS_MAX {
             let Some(mut unit) = self.held_unit(key).await? else { return Ok(false) };
+            // The cluster will be let read this blob: only one of this attempt may be named.
+            let expected = staging::blob_name(&key.run, key.unit, key.attempt, chunk.number, "");
+            if !chunk.blob.starts_with(&expected) || chunk.blob.len() > expected.len() + EXTENSION_BYTES_MAX {
+                tracing::error!(run = %key.run, unit = %key.unit, "a chunk names a blob that is not its attempt's");
+                return Ok(false);
+            }
             let known = self.store.chunks(&key.run, key.unit).await?;
             if let Some(row) = known.iter().find(|row| row.chunk.number == chunk.number) {
                 return Ok(row.chunk.blob == chunk.blob);
@@ -368,7 +377,7 @@ impl Core {
             let known = self.store.unit_commands(&key.run, key.unit).await?;
             let commands = accepted.into_iter().filter(|c| known.iter().all(|k| k.chunk != c.chunk.number.0));
             let commands = commands.map(|c| CommandRow {
-                tag: tag_of(&c.run, c.unit, c.chunk.number),
+                tag: tag_of(&run, c.unit, c.chunk.number),
                 run: c.run,
                 unit: c.unit,
                 chunk: c.chunk.number.0,
@@ -404,7 +413,11 @@ impl Core {
             let Some(lease) = unit.state.lease() else { continue };
             let is_known = known.iter().any(|(key, _)| key.token == lease.token)
                 || answer.grants.iter().any(|grant| grant.key.token == lease.token);
-            if !is_known && let Some(run) = self.store.run(&unit.run).await? {
+            if is_known {
+                continue;
+            }
+            let run = self.store.run(&unit.run).await?;
+            if let Some(run) = run.filter(|r| matches!(r.state, RunState::Planning | RunState::Copying)) {
                 match self.grant_of(&run, &unit, lease).await {
                     Ok(grant) => answer.grants.push(grant),
                     Err(e) => self.cannot_grant(&run, e).await?,
@@ -524,7 +537,11 @@ impl Core {
 
     /// The coordinator itself lacks what a grant needs, such as a secret: nobody else can end that.
     async fn cannot_grant(&self, run: &RunRow, failure: Failure) -> Result<(), StoreError> {
-        let event = crate::state::run::RunEvent::FailureFound(failure);
+        if failure.retry != Retry::Never {
+            tracing::warn!(run = %run.id, code = %failure.code, "a unit is not granted now: {}", failure.message);
+            return Ok(());
+        }
+        let event = RunEvent::FailureFound(failure);
         match self.apply_to_run(&run.id, event, |_| {}).await {
             Ok(_) | Err(ChangeError::Refused(_)) => Ok(()),
             Err(ChangeError::Store(e)) => {
@@ -536,8 +553,8 @@ impl Core {
 }
 
 /// Value of the `ingest-by:` tag of a chunk: the same for every attempt and every sending.
-fn tag_of(run: &RunId, unit: UnitNumber, chunk: ChunkNumber) -> String {
-    format!("ferry:{run}/{unit}/{chunk}")
+fn tag_of(run: &RunRow, unit: UnitNumber, chunk: ChunkNumber) -> String {
+    format!("ferry:{}:{}/{unit}/{chunk}", run.id, run.tag_nonce)
 }
 
 /// Where the next attempt goes on. `accepted` is in order of numbers.

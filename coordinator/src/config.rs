@@ -26,7 +26,9 @@ pub struct Limits {
     pub preflight_tries_max: u32,
     /// Failures of one ingest command, throttling aside, before it counts as refused.
     pub command_failures_max: u32,
-    /// How long the outcome of a sending may stay in doubt.
+    /// How long a request may still be on its way, or wait inside the cluster, after its answer was lost.
+    pub settle_after: Duration,
+    /// How long the outcome of a sending may stay in doubt, and how long a cluster may be silent in stage 2.
     pub doubt_max: Duration,
 }
 
@@ -37,6 +39,7 @@ impl Default for Limits {
             runs_active_max: 32,
             preflight_tries_max: 4,
             command_failures_max: 20,
+            settle_after: Duration::from_secs(90),
             doubt_max: Duration::from_secs(2 * 3600),
         }
     }

@@ -7,6 +7,7 @@ use crate::{
 };
 use ferry_common::{
     clock::{Clock, Millis},
+    failure::Failure,
     id::{RunId, UnitNumber},
     unit::Counters,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Core {
 pub(crate) struct LiveRun {
     pub(crate) progress: HashMap<UnitNumber, Counters>,
     pub(crate) peak_slots: u32,
+    /// Why staging could not be swept.
+    pub(crate) sweep_failure: Option<Failure>,
 }
 
 /// A change to a row that was not made.

@@ -49,6 +49,9 @@ pub struct RunView {
     /// Why a node's last attempt failed, while it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
+    /// Why staging could not be swept yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep_failure: Option<Failure>,
     /// Stage 1: source to staging.
     pub copy: CopyStage,
     /// Stage 2: staging to table.
@@ -163,6 +166,7 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
         failure: run.state.failure().cloned(),
         warnings: run.warnings.clone(),
         last_failure,
+        sweep_failure: core.live().get(&run.id).and_then(|l| l.sweep_failure.clone()),
         copy,
         ingest,
     })

@@ -7,6 +7,11 @@ use async_trait::async_trait;
 pub trait TokenProvider: Send + Sync {
     /// A token that is valid now, or `None` where the cluster asks for none. An error says why there is no token.
     async fn token(&self) -> Result<Option<String>, String>;
+
+    /// There never is a token.
+    fn is_anonymous(&self) -> bool {
+        false
+    }
 }
 
 /// No sign-in: for endpoints on this machine.
@@ -17,6 +22,10 @@ pub struct NoAuth;
 impl TokenProvider for NoAuth {
     async fn token(&self) -> Result<Option<String>, String> {
         Ok(None)
+    }
+
+    fn is_anonymous(&self) -> bool {
+        true
     }
 }
 

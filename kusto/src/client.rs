@@ -95,6 +95,9 @@ impl Client {
         if !auth::is_trusted(host) {
             return Err(refused("is not a host of Azure Data Explorer that may be sent a token"));
         }
+        if tokens.is_anonymous() && !auth::is_loopback(host) {
+            return Err(refused("needs a sign-in; none is only for this machine"));
+        }
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)

@@ -196,7 +196,8 @@ impl KustoError {
         match self {
             Self::Endpoint { .. } | Self::Token { .. } | Self::Unreachable { .. } => false,
             Self::Lost { .. } => true,
-            Self::Service(error) => error.status >= 500 || (error.status == 200 && !error.permanent),
+            // A refusal for good, or for being too much, had no effect; of the rest nobody can be sure.
+            Self::Service(error) => !error.is_throttled() && (!error.permanent || error.status >= 500),
         }
     }
 

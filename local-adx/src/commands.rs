@@ -329,6 +329,7 @@ impl Adx {
                 return p.fail("'mapping'");
             }
             let (mapping, json) = (p.text()?, p.text()?);
+            expect_end(p)?;
             self.existing_table(db, &name).await?;
             self.catalogue.put_mapping(db, &name, &kind, &mapping, Some(&json)).await?;
             return Ok(Frame::new(vec![
@@ -338,6 +339,7 @@ impl Adx {
             ]));
         }
         let columns = column_list(p)?;
+        expect_end(p)?;
         let known = self.catalogue.table(db, &name).await?;
         let table = match known {
             Some(table) if !merge => table,
@@ -373,12 +375,15 @@ impl Adx {
                 if !p.word("mapping") {
                     return p.fail("'mapping'");
                 }
-                self.catalogue.put_mapping(db, &name, &kind, &p.text()?, None).await?;
+                let mapping = p.text()?;
+                expect_end(p)?;
+                self.catalogue.put_mapping(db, &name, &kind, &mapping, None).await?;
                 return Ok(Frame::new(vec![text_column("TableName", [name])]));
             }
             if !p.word("ifexists") {
                 self.existing_table(db, &name).await?;
             }
+            expect_end(p)?;
             self.catalogue.drop_table(db, &name).await?;
             return Ok(Frame::new(vec![
                 text_column("TableName", [name]),
@@ -387,6 +392,7 @@ impl Adx {
         }
         if p.word("extents") && p.word("from") {
             let name = p.name()?;
+            expect_end(p)?;
             let extents = self.catalogue.extents(db, &name).await?;
             let ids: Vec<_> = extents.iter().map(|e| e.id.clone()).collect();
             self.catalogue.drop_extents(&ids).await?;
@@ -405,6 +411,7 @@ impl Adx {
         if !p.word("data") {
             return p.fail("'data'");
         }
+        expect_end(p)?;
         let extents = self.catalogue.extents(&request.db, &table.name).await?;
         self.catalogue.drop_extents(&extents.into_iter().map(|e| e.id).collect::<Vec<_>>()).await?;
         Ok(Frame::new(vec![("Status".to_owned(), strings(&["Success"]))]))
@@ -422,6 +429,7 @@ impl Adx {
             return p.fail("'to table'");
         }
         let to = self.existing_table(db, &p.name()?).await?;
+        expect_end(p)?;
         if let Some(column) = from.columns.iter().find(|c| !to.columns.contains(c)) {
             return Err(AdxError::bad_request(format!(
                 "Table '{}' has no column '{}' of that type.",
@@ -634,13 +642,13 @@ impl Adx {
                 "CommandType: 'DataIngestPull', Capacity: 1, Origin: 'CapacityPolicy/Ingestion'.",
             );
             self.catalogue.put_operation(&operation).await?;
-            return Ok(None);
+            return Err(IngestError::asked_for());
         }
         if faults.contains(&Fault::OpError) {
             operation.should_retry = true;
             end(&mut operation, "Failed", "a failure that was asked for");
             self.catalogue.put_operation(&operation).await?;
-            return Ok(None);
+            return Err(IngestError::asked_for());
         }
         // As in the service, nothing keeps two commands with one tag apart that run at the same time.
         let known = self.catalogue.extents(&request.db, &table.name).await?;
@@ -753,15 +761,15 @@ fn source_list(p: &mut Parser) -> Result<Vec<String>, AdxError> {
     Ok(sources)
 }
 
-/// The text of a command for the journal: obfuscated literals are stars.
+/// The text of a command for the journal: up to its first parenthesis, since literals behind it may hold signatures.
 fn without_literals(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("h'") {
-        let end = rest[at + 2..].find('\'').map_or(rest.len(), |n| at + 2 + n + 1);
-        out.push_str(&rest[..at]);
-        out.push_str("h'****'");
-        rest = &rest[end..];
+    match text.split_once('(') {
+        Some((head, _)) => format!("{head}(...)"),
+        None => text.to_owned(),
     }
-    out + rest
+}
+
+/// Nothing may be left of a command before it changes anything.
+fn expect_end(p: &Parser) -> Result<(), AdxError> {
+    if p.is_at_end() { Ok(()) } else { p.fail("the end") }
 }

@@ -30,6 +30,11 @@ pub struct IngestError {
 }
 
 impl IngestError {
+    /// A failure that a fault switch asked for.
+    pub fn asked_for() -> Self {
+        Self::transient("General_InternalServerError", "a failure that was asked for")
+    }
+
     fn permanent(code: &'static str, details: impl Into<String>) -> Self {
         Self { code, details: details.into(), permanent: true }
     }

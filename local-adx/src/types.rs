@@ -159,11 +159,12 @@ pub fn parse_timespan(text: &str) -> Option<i64> {
     }
     let (days, hours) = first.split_once('.').map_or(("0", first), |(d, h)| (d, h));
     let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
-    let number = |t: &str| t.parse::<i64>().ok();
+    // Far beyond what the type holds, and far from an overflow.
+    let number = |t: &str| t.parse::<i64>().ok().filter(|n| (0..20_000_000).contains(n));
     let mut ticks =
         (((number(days)? * 24 + number(hours)?) * 60 + number(minutes)?) * 60 + number(whole)?) * TICKS_PER_SECOND;
     let mut scale = TICKS_PER_SECOND;
-    for digit in fraction.chars() {
+    for digit in fraction.chars().take(7) {
         scale /= 10;
         ticks += i64::from(digit.to_digit(10)?) * scale;
     }

@@ -182,17 +182,10 @@ fn read_header(window: &mut Window, format: &mut Format, work: &CopyWork) -> Res
     }
     let mut columns = Vec::new();
     if settings.has_header() {
-        let header = match window.next(format)? {
-            Some((record, at)) => {
-                let text = std::str::from_utf8(record)
-                    .map_err(|_| FormatError::InvalidUtf8 { line: at.line, byte: at.byte }.judged(&work.file.path))?;
-                Some(text.to_owned())
-            }
-            None => None,
-        };
-        if let (Some(header), Format::Delimited(text)) = (header, &*format) {
-            columns = text.values(header.as_bytes());
-            check_header(&columns, work).map_err(|e| e.judged(&work.file.path))?;
+        let header = window.next(format)?.map(|(record, at)| (record.to_vec(), at));
+        if let (Some((record, at)), Format::Delimited(text)) = (header, &*format) {
+            let read = text.header(&record, at).and_then(|names| check_header(&names, work).map(|()| names));
+            columns = read.map_err(|e| e.judged(&work.file.path))?;
         }
     }
     if let Format::Delimited(text) = format

@@ -3,6 +3,10 @@
 //! A type is chosen only if every sampled value fits it; in doubt it is `string`, which loses nothing.
 
 use ferry_common::unit::SampleColumn;
+use std::collections::HashMap;
+
+/// Columns that a sample holds at most: as many as a table of the cluster may sensibly have.
+const COLUMNS_MAX: usize = 2_000;
 
 /// Types that a column's values can still have.
 #[derive(Debug, Clone, Copy)]
@@ -118,28 +122,37 @@ fn is_guid(value: &str) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Sample {
     columns: Vec<(String, Candidates)>,
+    places: HashMap<String, usize>,
 }
 
 impl Sample {
-    fn column(&mut self, name: &str) -> &mut Candidates {
-        let at = self.columns.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-            self.columns.push((name.to_owned(), Candidates::default()));
-            self.columns.len() - 1
-        });
-        &mut self.columns[at].1
+    /// The column of this name; `None` when there are too many.
+    fn column(&mut self, name: &str) -> Option<&mut Candidates> {
+        if let Some(at) = self.places.get(name) {
+            return Some(&mut self.columns[*at].1);
+        }
+        if self.columns.len() >= COLUMNS_MAX {
+            return None;
+        }
+        self.places.insert(name.to_owned(), self.columns.len());
+        self.columns.push((name.to_owned(), Candidates::default()));
+        self.columns.last_mut().map(|(_, seen)| seen)
     }
 
     /// A column that a header row names, perhaps without values.
     pub(crate) fn name_column(&mut self, name: &str) {
-        self.column(name);
+        let _ = self.column(name);
     }
 
     /// A delimited record; columns without a name are `Column1`, `Column2` and so on.
     pub(crate) fn see_record(&mut self, names: &[String], values: &[String]) {
         for (at, value) in values.iter().enumerate() {
-            match names.get(at) {
-                Some(name) => self.column(name).see_text(value),
-                None => self.column(&format!("Column{}", at + 1)).see_text(value),
+            let seen = match names.get(at) {
+                Some(name) => self.column(name),
+                None => self.column(&format!("Column{}", at + 1)),
+            };
+            if let Some(seen) = seen {
+                seen.see_text(value);
             }
         }
     }
@@ -147,7 +160,9 @@ impl Sample {
     /// A JSON record.
     pub(crate) fn see_object(&mut self, object: &serde_json::Map<String, serde_json::Value>) {
         for (name, value) in object {
-            self.column(name).see_json(value);
+            if let Some(seen) = self.column(name) {
+                seen.see_json(value);
+            }
         }
     }
 

@@ -56,7 +56,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
             .map_err(|source| LinkError::Health { address, source })?;
     }
     let slots = Slots::new(config.slots, config.roots.clone());
-    let mut link = Link { node: NodeId::generate(), client, config, slots, ready, failures: 0, draining: false };
+    let mut link =
+        Link { node: NodeId::generate(), client, config, slots, ready, failures: 0, draining: false, stopping: false };
     tracing::info!(node = %link.node, name = link.config.name, runtime = %link.config.runtime, slots = link.config.slots, "node starts");
     link.register_and_sync(&shutdown).await?;
     link.say_goodbye().await;
@@ -72,6 +73,8 @@ struct Link {
     /// Calls that failed in a row.
     failures: u32,
     draining: bool,
+    /// It was told to end.
+    stopping: bool,
 }
 
 impl Link {
@@ -178,7 +181,11 @@ impl Link {
         if response.drain && !self.draining {
             tracing::info!(node = %self.node, "draining: no more work is taken");
         }
-        self.draining = response.drain;
+        self.draining = response.drain || self.stopping;
+        if self.stopping {
+            // What was granted meanwhile goes back with the goodbye.
+            return;
+        }
         for grant in response.grants {
             match grant.try_into() {
                 Ok(grant) => self.slots.start(grant),
@@ -190,6 +197,7 @@ impl Link {
 
     /// Gives everything back and says so, for a limited time: leases that stay run out by themselves.
     async fn say_goodbye(&mut self) {
+        self.stopping = true;
         self.draining = true;
         self.slots.give_all_back();
         let deadline = Instant::now() + GOODBYE_MAX;

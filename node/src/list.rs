@@ -26,6 +26,8 @@ use walkdir::WalkDir;
 
 /// Records of one file that the sample sees.
 const SAMPLE_RECORDS_MAX: usize = 1_000;
+/// Bytes of paths on one page, so that a few pages fit into one message however long the paths are.
+const PAGE_PATH_BYTES_MAX: usize = 1 << 20;
 /// Longest line of a file list.
 const LIST_LINE_BYTES_MAX: u64 = 16 << 10;
 
@@ -97,6 +99,7 @@ struct Listing<'a> {
     stop: &'a CancellationToken,
     pages: mpsc::Sender<ListPage>,
     page: Vec<FileVersion>,
+    page_bytes: usize,
     page_number: u32,
     sampled: Vec<FileVersion>,
     /// Files found, and files that passed the filters.
@@ -143,6 +146,7 @@ impl<'a> Listing<'a> {
             stop,
             pages,
             page: Vec::new(),
+            page_bytes: 0,
             page_number: 0,
             sampled: Vec::new(),
             found: 0,
@@ -260,8 +264,9 @@ impl<'a> Listing<'a> {
         if self.sampled.len() < self.sample_files_max && version.size_bytes > 0 {
             self.sampled.push(version.clone());
         }
+        self.page_bytes += version.path.len() + version.relative_path.len();
         self.page.push(version);
-        if self.page.len() >= self.page_files_max {
+        if self.page.len() >= self.page_files_max || self.page_bytes >= PAGE_PATH_BYTES_MAX {
             self.send(false, Vec::new(), Vec::new())?;
         }
         Ok(())
@@ -269,6 +274,7 @@ impl<'a> Listing<'a> {
 
     fn send(&mut self, last: bool, sample: Vec<SampleColumn>, warnings: Vec<String>) -> Result<(), Failure> {
         let files = std::mem::take(&mut self.page);
+        self.page_bytes = 0;
         let page = ListPage { number: self.page_number, files, last, sample, warnings };
         self.page_number += 1;
         self.pages.blocking_send(page).map_err(|_| stopped())

@@ -21,8 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Reports that may wait; an attempt with more to say stands still until there is room.
 const REPORTS_WAITING_MAX: usize = 64;
-/// Reports in one message: a page of a listing is the largest, and this many pages still fit.
-const REPORTS_SENT_MAX: usize = 8;
+/// Reports in one message.
+const REPORTS_SENT_MAX: usize = 16;
+/// Pages of a listing among them: the largest reports, with a megabyte of paths each.
+const PAGES_SENT_MAX: usize = 2;
 
 /// Reports on their way, in order, repeated until acknowledged.
 pub(crate) struct Outbox {
@@ -55,7 +57,12 @@ impl Outbox {
 
     /// The first reports.
     pub(crate) fn first(&self) -> Vec<Report> {
-        self.lock().1.iter().take(REPORTS_SENT_MAX).cloned().collect()
+        let mut pages = 0;
+        let fits = |report: &&Report| {
+            pages += usize::from(matches!(report.event, Event::Listed(_)));
+            pages <= PAGES_SENT_MAX
+        };
+        self.lock().1.iter().take(REPORTS_SENT_MAX).take_while(fits).cloned().collect()
     }
 
     /// Waits until a report is added.

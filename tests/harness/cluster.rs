@@ -231,6 +231,8 @@ fn start_coordinator(folder: &TempDir, azurite: &Azurite, grpc: u16, http: u16) 
         format!("sqlite:{}", folder.path().join("ferry.db").display()),
         "--lease-ttl".into(),
         "4s".into(),
+        "--settle-after".into(),
+        "5s".into(),
     ];
     Program::ferry(&arguments, &[("FERRY_TEST_KEY", azurite.key().to_owned())], folder.path().join("coordinator.log"))
 }

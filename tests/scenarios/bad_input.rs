@@ -300,6 +300,19 @@ async fn a_file_outside_the_allowed_roots_is_refused_by_the_node() {
 }
 
 #[tokio::test]
+async fn a_command_that_the_cluster_refuses_fails_the_run_and_leaves_nothing() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() }).await;
+    fs::write(cluster.source().join("a.csv"), "a,b\n1,x\n").unwrap();
+    let mut activity = cluster.flights_activity();
+    activity["sink"]["mapping"] = json!({"reference": "no such mapping"});
+    cluster.submit("refused", &activity).await;
+    let report = cluster.finish("refused").await;
+    assert_eq!(report["errors"][0]["code"], "IngestRejected", "{report:#}");
+    assert!(report["errors"][0]["message"].as_str().unwrap().contains("no such mapping"));
+    assert_eq!((&report["rowsCopied"], cluster.azurite.blobs().await.len()), (&json!(0), 0));
+}
+
+#[tokio::test]
 async fn a_file_that_changes_during_the_copy_fails_the_run() {
     let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() }).await;
     let rows: String = (0..300_000).map(|n| format!("{n},text {n}\n")).collect();

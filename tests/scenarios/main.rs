@@ -1,7 +1,9 @@
 //! Stories with real programs: Azurite, local-adx, a coordinator, nodes, and Microsoft's own client at the end.
+#![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod bad_input;
 mod copies;
 mod deaths;
 mod faults;
 mod parser;
+mod storage;

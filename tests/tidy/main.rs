@@ -1,5 +1,9 @@
 //! Checks of the repository itself: which way imports point, and lists that must be complete.
-#![allow(clippy::unwrap_used, clippy::type_complexity, reason = "a check fails by panicking; its tables are spelled out")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::type_complexity,
+    reason = "a check fails by panicking; its tables are spelled out"
+)]
 
 use std::{
     collections::BTreeMap,

@@ -116,6 +116,7 @@ async fn submit_run(State(core): State<Arc<Core>>, body: String) -> Result<Respo
         state: RunState::Queued,
         revision: 1,
         times: RunTimes { submitted: core.now(), ..RunTimes::default() },
+        tag_nonce: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
         listing_page: 0,
         files: 0,
         sample: Vec::new(),

@@ -41,7 +41,9 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
             Ok(runs) => {
                 for run in runs {
                     let mut driven_now = driven.lock().unwrap_or_else(PoisonError::into_inner);
-                    if driven_now.len() < core.limits.runs_active_max && driven_now.insert(run.id.clone()) {
+                    // A run that only waits to be swept takes nobody's place.
+                    let has_place = run.state.is_final() || driven_now.len() < core.limits.runs_active_max;
+                    if has_place && driven_now.insert(run.id.clone()) {
                         let (core, shutdown, driven) = (core.clone(), shutdown.clone(), driven.clone());
                         drivers.spawn(async move {
                             let id = run.id.clone();
@@ -262,11 +264,26 @@ impl Driver {
         if let Some(failure) = self.failed_file().await? {
             return self.fail(failure).await;
         }
+        let commands = self.core.store.command_counts(&self.id).await?;
+        if commands.planned + commands.issued + commands.rejected > 0 {
+            let message = format!(
+                "{} ingest commands were not confirmed: {} planned, {} issued, {} rejected",
+                commands.planned + commands.issued + commands.rejected,
+                commands.planned,
+                commands.issued,
+                commands.rejected
+            );
+            return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
+        }
         self.confirm_units().await?;
-        let ingested = self.core.store.unit_counts(&self.id).await?.ingested;
-        if ingested != run.files {
-            // Never call a run succeeded whose files do not add up.
-            let message = format!("{} files were listed, {ingested} are in the table", run.files);
+        let counts = self.core.store.unit_counts(&self.id).await?;
+        let (rows, staged) = (commands.rows_confirmed, counts.counters.rows_read - counts.counters.rows_skipped);
+        if counts.ingested != run.files || rows != staged {
+            // Never call a run succeeded whose files and rows do not add up.
+            let message = format!(
+                "{} files were listed and {} are in the table; {staged} rows were read and {rows} are in the table",
+                run.files, counts.ingested
+            );
             return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
         }
         let now = self.core.now();

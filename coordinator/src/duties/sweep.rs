@@ -26,6 +26,7 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
         tracing::warn!(run = %run.id, code = %failure.code, "staging is not swept yet: {}", failure.message);
     }
     let was_clean = result.is_ok();
+    core.live().entry(run.id.clone()).or_default().sweep_failure = result.err();
     // A silent node may wake up once more and stage a blob under its old lease.
     let late_writer = run.lost_attempts > 0 && !run.is_swept;
     let next = match (was_clean, late_writer) {

@@ -81,6 +81,8 @@ pub(crate) struct Step {
     pub(crate) failure: Option<Failure>,
     /// A unit must be copied again.
     pub(crate) unit_returned: bool,
+    /// The cluster has been silent for so long that what is in flight cannot be followed any more.
+    pub(crate) gave_up: bool,
 }
 
 /// Follows the commands of one run. Everything it remembers may be lost: the store has the rest.
@@ -91,6 +93,8 @@ pub(crate) struct Ingester {
     capacity: u32,
     capacity_asked: Option<Millis>,
     looks: u32,
+    /// When the cluster last told of operations.
+    heard: Millis,
     /// Commands confirmed at the last look.
     confirmed: u64,
     /// The failure seen last, for whoever asks why nothing moves.
@@ -100,6 +104,7 @@ pub(crate) struct Ingester {
 impl Ingester {
     pub(crate) fn new(core: Arc<Core>, run: &RunRow) -> Result<Self, Failure> {
         Ok(Self {
+            heard: core.now(),
             core,
             client: client_of(&run.activity)?,
             access: Access::open(&run.activity.staging)?,
@@ -122,7 +127,7 @@ impl Ingester {
         let counts = self.core.store.command_counts(&run.id).await?;
         let in_doubt = !self.core.store.doubtful_commands(&run.id, 1).await?.is_empty();
         let left = if may_send { counts.planned + counts.issued } else { counts.issued + u64::from(in_doubt) };
-        if left > 0 {
+        if left > 0 && !step.gave_up {
             if counts.confirmed > self.confirmed {
                 // While things move, looking often pays.
                 self.confirmed = counts.confirmed;
@@ -220,7 +225,8 @@ impl Ingester {
         if failure.retry == Retry::Never
             || (!throttled && command.state.failures() >= self.core.limits.command_failures_max)
         {
-            let failure = Failure { retry: Retry::Never, ..failure };
+            let code = if failure.code == Code::SinkFailed { Code::IngestRejected } else { failure.code };
+            let failure = Failure { code, retry: Retry::Never, ..failure };
             self.change(command, CommandEvent::Refused(failure.clone())).await?;
             return Ok(Some(failure));
         }
@@ -263,7 +269,16 @@ impl Ingester {
                 return Ok(None);
             }
         };
-        match self.core.store.commit(vec![Write::UpdateCommand(Box::new(command.clone()))]).await {
+        let mut writes = vec![Write::UpdateCommand(Box::new(command.clone()))];
+        if let CommandState::Rejected { failure } = &command.state
+            && let Some(mut unit) = self.core.store.unit(&command.run, command.unit).await?
+            && let Ok(state) = unit.state.clone().apply(UnitEvent::Rejected { failure: failure.clone() })
+        {
+            // With its command the unit fails, so that nothing has to remember it.
+            unit.state = state;
+            writes.push(Write::UpdateUnit(Box::new(unit)));
+        }
+        match self.core.store.commit(writes).await {
             Ok(()) => {}
             Err(StoreError::Conflict) => return Ok(None),
             Err(e) => return Err(e.into()),

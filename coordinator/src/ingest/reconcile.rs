@@ -20,12 +20,19 @@ use std::{collections::HashSet, ops::Not as _, time::Duration};
 
 /// Doubts that one look takes up.
 const DOUBTS_MAX: u32 = 50;
-/// A request may still be on its way for this long after its sender has gone.
-const ON_ITS_WAY_MAX: Duration = Duration::from_secs(5);
 /// By how much the clocks of cluster and coordinator may differ.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 /// Operations that this run may know, for telling strangers.
 const KNOWN_MAX: u32 = 10_000;
+
+/// What the cluster's journal of commands knows of a request.
+#[derive(Default)]
+struct Journal {
+    /// Root activities under which it ran, in lower case.
+    roots: HashSet<String>,
+    /// The command was taken.
+    was_taken: bool,
+}
 
 /// What asking has shown.
 enum Verdict {
@@ -47,6 +54,14 @@ impl Ingester {
             let sent = sent.clone();
             let event = match self.ask(run, &command, &sent).await? {
                 Ok(Verdict::InTable) => CommandEvent::Finished { rows: None, now: self.core.now() },
+                Ok(Verdict::NoEffect) if command.state.failures() >= self.core.limits.command_failures_max => {
+                    let message = format!(
+                        "the command with tag ingest-by:{} was sent {} times and never had an effect",
+                        command.tag,
+                        command.state.failures() + 1
+                    );
+                    CommandEvent::Refused(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Never, message))
+                }
                 Ok(Verdict::NoEffect) => CommandEvent::Postponed { now: self.core.now(), throttled: false },
                 Ok(Verdict::Operation(operation)) => CommandEvent::Accepted { operation },
                 Ok(Verdict::Open) => match self.gives_up(&command, &sent, None) {
@@ -111,19 +126,22 @@ impl Ingester {
         known: &HashSet<String>,
     ) -> Result<Verdict, KustoError> {
         let database = &run.activity.sink.database;
-        let roots = self.roots_of(database, &sent.request_id).await?;
+        let journal = self.journal_of(database, &sent.request_id).await?;
+        let roots = &journal.roots;
+        let mut is_listed = false;
         // Whatever began about then and still runs may be it.
         let since = Millis(sent.at.0 - CLOCK_SKEW_MAX.as_millis() as i64).to_string();
         let id = RequestId::generate("settle");
         let reply = self.client.command(database, &commands::show_operations_since(&since), &id).await?;
         let table = &reply.table;
-        let until = sent.at.plus(CLOCK_SKEW_MAX + ON_ITS_WAY_MAX);
+        let until = sent.at.plus(CLOCK_SKEW_MAX + self.core.limits.settle_after);
         for row in &table.rows {
             let operation = table.text(row, "OperationId").to_lowercase();
             if known.contains(&operation) {
                 continue;
             }
-            let is_ours = roots.contains(table.text(row, "RootActivityId"));
+            let is_ours = roots.contains(&table.text(row, "RootActivityId").to_lowercase());
+            is_listed |= is_ours;
             let state = table.text(row, "State");
             let is_open = matches!(state, "InProgress" | "Scheduled");
             if is_ours && state == "Completed" {
@@ -144,26 +162,31 @@ impl Ingester {
             Err(KustoError::Service(e)) if e.is_forbidden() => {}
             Err(e) => return Err(e),
         }
-        let waits = self.core.now().since(sent.at) < ON_ITS_WAY_MAX;
-        Ok(if waits { Verdict::Open } else { Verdict::NoEffect })
+        // Taken by the cluster and not listed: the operation's record is late, and so may its rows be.
+        let is_late = journal.was_taken && !is_listed;
+        let may_be_on_its_way = self.core.now().since(sent.at) < self.core.limits.settle_after && !is_listed;
+        Ok(if is_late || may_be_on_its_way { Verdict::Open } else { Verdict::NoEffect })
     }
 
-    /// Root activities under which the cluster ran a request of ours; empty where it knows none, or may not be asked.
-    async fn roots_of(&self, database: &str, request_id: &str) -> Result<HashSet<String>, KustoError> {
+    /// What the cluster's journal of commands says of a request of ours; nothing where it may not be asked.
+    async fn journal_of(&self, database: &str, request_id: &str) -> Result<Journal, KustoError> {
         let id = RequestId::generate("settle");
         match self.client.command(database, &commands::show_commands_by_request_id(request_id), &id).await {
             Ok(reply) => {
                 let table = &reply.table;
-                let roots = table.rows.iter().map(|row| table.text(row, "RootActivityId").to_owned());
-                Ok(roots.filter(|root| !root.is_empty()).collect())
+                let roots = table.rows.iter().map(|row| table.text(row, "RootActivityId").to_lowercase());
+                Ok(Journal {
+                    roots: roots.filter(|root| !root.is_empty()).collect(),
+                    was_taken: table.rows.iter().any(|row| table.text(row, "State") == "Completed"),
+                })
             }
-            Err(KustoError::Service(e)) if e.is_forbidden() => Ok(HashSet::new()),
+            Err(KustoError::Service(e)) if e.is_forbidden() => Ok(Journal::default()),
             Err(e) => Err(e),
         }
     }
 
     /// An extent of the table carries the tag. The filter of the service matches words; the whole tag is compared here.
-    async fn is_tag_in_table(&self, run: &RunRow, tag: &str) -> Result<bool, KustoError> {
+    pub(super) async fn is_tag_in_table(&self, run: &RunRow, tag: &str) -> Result<bool, KustoError> {
         let tag = format!("ingest-by:{tag}");
         let id = RequestId::generate("settle");
         let text = commands::show_extents_by_tag(&run.activity.sink.table, &tag);

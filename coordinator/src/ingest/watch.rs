@@ -7,13 +7,13 @@ use crate::{
     store::{CommandRow, RunRow},
 };
 use ferry_common::failure::{Code, Failure, Fault, Retry, redact};
-use ferry_kusto::{RequestId, Table, commands};
+use ferry_kusto::{KustoError, RequestId, Table, commands};
 use std::{collections::HashMap, time::Duration};
 
 /// Operations that one request asks for.
 const OPERATIONS_MAX: u32 = 200;
 /// An operation that the cluster does not list this long after it was named is lost.
-const UNLISTED_MAX: Duration = Duration::from_secs(60);
+const UNLISTED_MAX: Duration = Duration::from_secs(600);
 
 /// What the cluster says of an operation.
 pub(super) struct Operation {
@@ -45,10 +45,19 @@ impl Ingester {
         let id = RequestId::generate("operations");
         let reply = self.client.command(&run.activity.sink.database, &commands::show_operations(&ids), &id).await;
         let operations = match reply {
-            Ok(reply) => operations_of(&reply.table),
+            Ok(reply) => {
+                self.heard = self.core.now();
+                operations_of(&reply.table)
+            }
             Err(error) => {
-                // Looking again harms nothing, whatever the error: the operations go on.
-                self.note(Failure { retry: Retry::Backoff, ..judged(&error) }, step);
+                // Looking again harms nothing, whatever the error: the operations go on. But not for ever.
+                let failure = judged(&error);
+                if self.core.now().since(self.heard) > self.core.limits.doubt_max {
+                    step.gave_up = true;
+                    self.note(Failure { retry: Retry::Never, ..failure }, step);
+                } else {
+                    self.note(Failure { retry: Retry::Backoff, ..failure }, step);
+                }
                 return Ok(());
             }
         };
@@ -85,8 +94,24 @@ impl Ingester {
     ) -> Result<Option<Failure>, ChangeError> {
         let now = self.core.now();
         match operation.state.as_str() {
-            // The tag is in the table already, or so the cluster says: asked for before it is believed.
-            "Skipped" | "Abandoned" | "Canceled" | "Cancelled" | "PartiallySucceeded" => {
+            // Its tag is in the table already, or so the cluster says: looked at before it is believed.
+            "Skipped" => match self.is_tag_in_table(run, &command.tag).await {
+                Ok(false) => {
+                    self.change(command, CommandEvent::Postponed { now, throttled: false }).await?;
+                    Ok(None)
+                }
+                Ok(true) => {
+                    self.change(command, CommandEvent::Finished { rows: None, now }).await?;
+                    Ok(None)
+                }
+                // Who may not look believes it: nobody else makes this tag.
+                Err(KustoError::Service(e)) if e.is_forbidden() => {
+                    self.change(command, CommandEvent::Finished { rows: None, now }).await?;
+                    Ok(None)
+                }
+                Err(error) => Ok(Some(Failure { retry: Retry::Backoff, ..judged(&error) })),
+            },
+            "Abandoned" | "Canceled" | "Cancelled" | "PartiallySucceeded" => {
                 self.change(command, CommandEvent::OutcomeUnknown).await?;
                 Ok(None)
             }
@@ -156,8 +181,11 @@ impl Ingester {
                     "chunk {} of {path}: {} rows were staged, the cluster counted {rows}; tag ingest-by:{}",
                     command.chunk, command.rows, command.tag
                 );
+                // Stored as refused, so that no restart forgets it.
                 let failure = Failure::new(Code::RowCountMismatch, Fault::Sink, Retry::Never, message);
+                self.change(command, CommandEvent::Refused(failure.clone())).await?;
                 step.failure.get_or_insert(failure);
+                continue;
             }
             self.change(command, CommandEvent::Finished { rows, now: self.core.now() }).await?;
         }

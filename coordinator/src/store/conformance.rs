@@ -31,6 +31,7 @@ pub(crate) fn new_run(id: &str, submitted: i64) -> RunRow {
         state: RunState::Queued,
         revision: 1,
         times: RunTimes { submitted: Millis(submitted), ..RunTimes::default() },
+        tag_nonce: "n".to_owned(),
         listing_page: 0,
         files: 0,
         sample: Vec::new(),

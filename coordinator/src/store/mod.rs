@@ -70,6 +70,9 @@ pub struct RunRow {
     pub revision: i64,
     /// Times of its life.
     pub times: RunTimes,
+    /// Part of its tags: a run of the same id in another store has other ones.
+    #[serde(default)]
+    pub tag_nonce: String,
     /// Next page expected of the listing.
     #[serde(default)]
     pub listing_page: u32,

@@ -455,7 +455,7 @@ fn bin(value: &Col, size: &Col) -> Result<Col, AdxError> {
             let pairs = value.longs().iter().zip(size.longs().iter());
             Ok(Col::integral(
                 kind,
-                pairs.map(|(v, s)| Some((v?, s.filter(|s| *s > 0)?)).map(|(v, s)| v.div_euclid(s) * s)),
+                pairs.map(|(v, s)| Some((v?, s.filter(|s| *s > 0)?)).map(|(v, s)| v.div_euclid(s).wrapping_mul(s))),
             ))
         }
         (a, b) => Err(wrong(format!("bin() takes no {} and {}", a.name(), b.name()))),

@@ -38,10 +38,12 @@ pub fn source_frame(source: &Source) -> Result<Frame, AdxError> {
             let value = |expr| Ok::<_, AdxError>(to_kind(&eval(expr, &one_row)?, Kind::Long).longs().value(0));
             let kind = eval(from, &one_row)?.kind;
             let (from, to, step) = (value(from)?, value(to)?, value(step)?);
-            if step <= 0 || (to - from) / step.max(1) > RANGE_ROWS_MAX || !kind.is_integral() {
+            let span = to.checked_sub(from).filter(|span| span / step.max(1) <= RANGE_ROWS_MAX);
+            if step <= 0 || span.is_none() || !kind.is_integral() {
                 return Err(AdxError::not_supported("this range is not supported by local-adx"));
             }
-            let values = (0..).map(|n| from + n * step).take_while(|v| *v <= to).map(Some);
+            let next = |v: &i64| v.checked_add(step);
+            let values = std::iter::successors(Some(from), next).take_while(|v| *v <= to).map(Some);
             Ok(Frame::new(vec![(name.clone(), Col::integral(kind, values))]))
         }
         Source::Table(name) => Err(AdxError::internal(format!("table {name} is read elsewhere"))),

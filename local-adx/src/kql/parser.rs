@@ -14,12 +14,17 @@ use crate::{
 pub struct Parser {
     tokens: Vec<Token>,
     at: usize,
+    /// Expressions that are open around the next token.
+    depth: usize,
 }
+
+/// How deep expressions may be nested, and how many may be joined by one kind of operator.
+const DEPTH_MAX: usize = 60;
 
 impl Parser {
     /// A parser of this text.
     pub fn new(text: &str) -> Result<Self, AdxError> {
-        Ok(Self { tokens: tokens(text)?, at: 0 })
+        Ok(Self { tokens: tokens(text)?, at: 0, depth: 0 })
     }
 
     /// The next token.
@@ -270,16 +275,42 @@ impl Parser {
 
     /// Takes an expression.
     pub fn expr(&mut self) -> Result<Expr, AdxError> {
-        let mut left = self.conjunction()?;
-        while self.word("or") {
-            left = binary(Binary::Or, left, self.conjunction()?);
+        self.deeper(|p| {
+            let mut left = p.conjunction()?;
+            let mut joined = 0;
+            while p.word("or") {
+                p.check_depth(&mut joined)?;
+                left = binary(Binary::Or, left, p.conjunction()?);
+            }
+            Ok(left)
+        })
+    }
+
+    /// Parses what lies one level deeper. The evaluator goes as deep as the parser, on a stack that ends.
+    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, AdxError>) -> Result<T, AdxError> {
+        let mut depth = self.depth;
+        self.check_depth(&mut depth)?;
+        let outer = std::mem::replace(&mut self.depth, depth);
+        let result = parse(self);
+        self.depth = outer;
+        result
+    }
+
+    fn check_depth(&self, depth: &mut usize) -> Result<(), AdxError> {
+        *depth += 1;
+        if *depth > DEPTH_MAX {
+            return Err(AdxError::not_supported(format!(
+                "expressions deeper or longer than {DEPTH_MAX} are not supported by local-adx"
+            )));
         }
-        Ok(left)
+        Ok(())
     }
 
     fn conjunction(&mut self) -> Result<Expr, AdxError> {
         let mut left = self.comparison()?;
+        let mut joined = 0;
         while self.word("and") {
+            self.check_depth(&mut joined)?;
             left = binary(Binary::And, left, self.comparison()?);
         }
         Ok(left)
@@ -347,7 +378,9 @@ impl Parser {
 
     fn additive(&mut self) -> Result<Expr, AdxError> {
         let mut left = self.multiplicative()?;
+        let mut joined = 0;
         loop {
+            self.check_depth(&mut joined)?;
             let op = if self.sign("+") {
                 Binary::Add
             } else if self.sign("-") {
@@ -361,7 +394,9 @@ impl Parser {
 
     fn multiplicative(&mut self) -> Result<Expr, AdxError> {
         let mut left = self.unary()?;
+        let mut joined = 0;
         loop {
+            self.check_depth(&mut joined)?;
             let op = if self.sign("*") {
                 Binary::Mul
             } else if self.sign("/") {
@@ -377,10 +412,12 @@ impl Parser {
 
     fn unary(&mut self) -> Result<Expr, AdxError> {
         if self.sign("-") {
-            return Ok(Expr::Neg(Box::new(self.unary()?)));
+            return self.deeper(|p| Ok(Expr::Neg(Box::new(p.unary()?))));
         }
         let mut expr = self.primary()?;
+        let mut joined = 0;
         loop {
+            self.check_depth(&mut joined)?;
             if self.sign(".") {
                 expr = Expr::Member(Box::new(expr), self.name()?);
             } else if self.sign("[") {

@@ -1,6 +1,7 @@
 //! Whole attempts on real files, staged into a folder and read back.
 
 use super::*;
+use ferry_common::activity;
 use ferry_common::{
     id::{AttemptNumber, LeaseToken, UnitNumber},
     unit::{FileVersion, Resume, StagingTarget},

@@ -174,9 +174,12 @@ impl DelimitedText {
             }
         }
         check_utf8(record, at)?;
-        // A carriage return inside a field is a line end to some readers, unless it is quoted.
-        let inner = &record[..record.len().saturating_sub(2)];
-        if self.found_verbatim && memchr(b'\r', inner).is_none() {
+        let inner = record.strip_suffix(b"\n").unwrap_or(record);
+        let inner = inner.strip_suffix(b"\r").unwrap_or(inner);
+        if memchr(b'\r', inner).is_some() {
+            self.check_carriage_returns(inner, at)?;
+        }
+        if self.found_verbatim {
             out.extend_from_slice(record);
         } else {
             self.rewrite(record, out);
@@ -188,7 +191,35 @@ impl DelimitedText {
         Ok(())
     }
 
-    /// The values of a record, such as a header row.
+    /// A carriage return without quotes and without a line feed ends a record for some readers and not for others, so
+    /// it is refused.
+    fn check_carriage_returns(&self, record: &[u8], at: Place) -> Result<(), FormatError> {
+        let mut state = State::FieldStart;
+        for (offset, &byte) in record.iter().enumerate() {
+            state = match state {
+                State::FieldStart if byte == self.quote => State::Quoted,
+                State::Quoted if byte == self.quote => State::QuoteInQuoted,
+                State::Quoted => State::Quoted,
+                State::QuoteInQuoted if byte == self.quote => State::Quoted,
+                _ if byte == self.delimiter => State::FieldStart,
+                _ if byte == b'\r' => {
+                    return Err(FormatError::LoneCarriageReturn { line: at.line, byte: at.byte + offset as u64 });
+                }
+                _ => State::Bare,
+            };
+        }
+        Ok(())
+    }
+
+    /// The values of a record, such as a header row. Fails as staging it would.
+    pub fn header(&self, record: &[u8], at: Place) -> Result<Vec<String>, FormatError> {
+        check_utf8(record, at)?;
+        let inner = record.strip_suffix(b"\n").unwrap_or(record);
+        self.check_carriage_returns(inner.strip_suffix(b"\r").unwrap_or(inner), at)?;
+        Ok(self.values(record))
+    }
+
+    /// The values of a record.
     pub fn values(&self, record: &[u8]) -> Vec<String> {
         let mut values = Vec::new();
         self.each_value(record, &mut Vec::new(), |value| values.push(String::from_utf8_lossy(value).into_owned()));
@@ -198,6 +229,7 @@ impl DelimitedText {
     fn rewrite(&mut self, record: &[u8], out: &mut Vec<u8>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut first = true;
+        let begin = out.len();
         self.each_value(record, &mut scratch, |value| {
             if !first {
                 out.push(b',');
@@ -205,6 +237,10 @@ impl DelimitedText {
             first = false;
             write_field(value, out);
         });
+        if out.len() == begin {
+            // One empty value alone would be an empty line, which is no record.
+            out.extend_from_slice(b"\"\"");
+        }
         out.push(b'\n');
         self.scratch = scratch;
     }
@@ -330,9 +366,18 @@ mod tests {
             ("another quote", "'a,''b',\"c\n", b',', b'\'', "\"a,'b\",\"\"\"c\"\n"),
             ("a quote in a bare field", "5\" disk,x\r\n", b',', b'"', "\"5\"\" disk\",x\n"),
             ("text after a closing quote", "\"a\"b,c\n", b',', b'"', "ab,c\n"),
-            ("a lone carriage return", "a\rb,c\n", b',', b'"', "\"a\rb\",c\n"),
+            ("a quoted carriage return", "\"a\rb\",c\n", b',', b'"', "\"a\rb\",c\n"),
+            ("one empty value", "''\n", b';', b'\'', "\"\"\n"),
         ] {
             assert_eq!(staged(text, delimiter, quote).unwrap(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_lone_carriage_return_is_told() {
+        for text in ["a\rb,c\n", "a,b\r1,2\r", "\"a\"\rb\n"] {
+            let error = staged(text, b',', b'"').unwrap_err();
+            assert!(matches!(error, FormatError::LoneCarriageReturn { .. }), "{text:?}: {error}");
         }
     }
 

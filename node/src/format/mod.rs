@@ -57,6 +57,16 @@ pub enum FormatError {
         /// Fields of the header or the first record.
         expected: u32,
     },
+    /// A carriage return by itself.
+    #[error(
+        "line {line} has a carriage return without a line feed and without quotes at byte {byte}; line ends are LF or CRLF"
+    )]
+    LoneCarriageReturn {
+        /// Line where the record begins.
+        line: u64,
+        /// Offset of the carriage return.
+        byte: u64,
+    },
     /// Not UTF-8.
     #[error("record on line {line} is not UTF-8 at byte {byte}")]
     InvalidUtf8 {
@@ -90,6 +100,7 @@ impl FormatError {
             Self::UnclosedQuote { .. } => Code::UnclosedQuote,
             Self::RecordTooLong { .. } => Code::RecordTooLong,
             Self::RaggedRow { .. } => Code::RaggedRow,
+            Self::LoneCarriageReturn { .. } => Code::LineEndUnsupported,
             Self::InvalidUtf8 { .. } => Code::InvalidUtf8,
             Self::InvalidJson { .. } => Code::InvalidJsonRecord,
             Self::Header { .. } => Code::MappingColumnMissing,

@@ -113,3 +113,28 @@ fn links_list_nothing_twice_and_lead_nowhere_outside() {
     let failure = listed(&source(folder.path(), r#","wildcardFileName":"*.csv""#), &roots).unwrap_err();
     assert_eq!(failure.code, Code::PathNotAllowed);
 }
+
+#[test]
+fn a_hundred_thousand_files_come_in_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..100_000 {
+        if number % 1_000 == 0 {
+            fs::create_dir(folder.path().join(format!("d{}", number / 1_000))).unwrap();
+        }
+        fs::File::create(folder.path().join(format!("d{}/f{number}.csv", number / 1_000))).unwrap();
+    }
+    let roots = Roots::new([folder.path().to_owned()]).unwrap();
+    let source = source(folder.path(), "");
+    // One page may wait: the listing holds no more than that and the one it gathers.
+    let (sender, mut pages) = mpsc::channel(1);
+    let lister = std::thread::spawn(move || list(&source, &roots, 1_000, 5, &CancellationToken::new(), sender));
+    let (mut files, mut number) = (0, 0);
+    while let Some(page) = pages.blocking_recv() {
+        assert_eq!(page.number, number);
+        assert!(page.files.len() <= 1_000);
+        files += page.files.len();
+        number += 1;
+    }
+    lister.join().unwrap().unwrap();
+    assert_eq!((files, number), (100_000, 101));
+}
