@@ -114,7 +114,7 @@ impl FormatError {
 pub struct Place {
     /// Offset in the decompressed file.
     pub byte: u64,
-    /// Line, from 1. After a resume it counts records instead: see [`crate::copy`].
+    /// Line, from 1.
     pub line: u64,
 }
 
