@@ -29,7 +29,7 @@ const CONFLICTS_MAX: u32 = 20;
 /// Longest end of a staged blob's name, such as `csv.gz`.
 const EXTENSION_BYTES_MAX: usize = 16;
 /// Leases that one look takes up.
-pub(crate) const LEASES_MAX: u32 = 1_000;
+pub(crate) const LEASES_MAX: u32 = 20_000;
 /// A node's last sign of life is stored about this often.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a held call looks by itself: units become due without a bell.
@@ -266,18 +266,11 @@ impl Core {
                 // Pages come in order; a gap means another attempt's page.
                 return Ok(false);
             }
-            let units = page.files.iter().zip(run.files + 1..).map(|(file, number)| UnitRow {
-                run: run.id.clone(),
-                number: UnitNumber(number),
-                state: UnitState::NEW,
-                revision: 1,
-                file: file.clone(),
-                attempts: 0,
-                counters: Counters::default(),
-                columns: Vec::new(),
-                last_failure: None,
-                node_name: String::new(),
-            });
+            let units = page
+                .files
+                .iter()
+                .zip(run.files + 1..)
+                .map(|(file, number)| UnitRow::new(run.id.clone(), UnitNumber(number), file.clone()));
             let mut writes = vec![Write::InsertUnits(units.collect())];
             run.listing_page += 1;
             run.files += page.files.len() as u64;

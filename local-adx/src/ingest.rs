@@ -203,13 +203,21 @@ pub async fn fetch(http: &reqwest::Client, source: &str, download: PathBuf) -> R
         status => return Err(IngestError::transient("Download_UnknownError", format!("{place}: HTTP {status}"))),
     }
     let disk = |e: io::Error| IngestError::transient("General_InternalServerError", e.to_string());
-    let mut file = File::create(&download).map_err(disk)?;
-    let mut body = response.bytes_stream();
-    while let Some(part) = body.next().await {
-        let part = part.map_err(lost)?;
-        file.write_all(&part).map_err(disk)?;
+    let saved = async {
+        let mut file = File::create(&download).map_err(disk)?;
+        let mut body = response.bytes_stream();
+        while let Some(part) = body.next().await {
+            file.write_all(&part.map_err(lost)?).map_err(disk)?;
+        }
+        Ok(())
+    };
+    match saved.await {
+        Ok(()) => Ok((download, true)),
+        Err(error) => {
+            let _ = std::fs::remove_file(&download);
+            Err(error)
+        }
     }
-    Ok((download, true))
 }
 
 /// Decodes a file into an extent at `to`. Returns rows and bytes before compression. Runs where it may block.

@@ -18,10 +18,13 @@ pub use faults::{Fault, Faults};
 use catalogue::Catalogue;
 use frame::Frame;
 use kql::{Parser, ast::Source, needed_columns, run_operators, source_frame};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
+const FETCH_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a blob's download may go without a byte.
+const FETCH_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ingestions that run at once; more wait.
 const CAPACITY: i64 = 2;
 
@@ -148,7 +151,12 @@ impl LocalAdx {
         let address = listener.local_addr().unwrap_or(address);
         let failed = |why: String| LocalAdxError::Data { folder: config.data.display().to_string(), why };
         let catalogue = Catalogue::open(&config.data).await.map_err(|e| failed(e.message))?;
-        let http = reqwest::Client::builder().build().map_err(|e| failed(e.to_string()))?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(FETCH_CONNECT_TIMEOUT)
+            .read_timeout(FETCH_IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| failed(e.to_string()))?;
         let adx = Adx {
             catalogue,
             http,

@@ -3,8 +3,8 @@
 use crate::{
     core::{ChangeError, Core},
     report,
-    state::run::{RunEvent, RunState},
-    store::{RunRow, RunTimes, StoreError, Write},
+    state::run::RunEvent,
+    store::{RunRow, StoreError, Write},
 };
 use axum::{
     Json, Router,
@@ -110,23 +110,7 @@ async fn submit_run(State(core): State<Arc<Core>>, body: String) -> Result<Respo
         Some(id) => RunId::try_from(id).map_err(bad_request)?,
         None => RunId::generate(),
     };
-    let row = RunRow {
-        id: id.clone(),
-        activity,
-        state: RunState::Queued,
-        revision: 1,
-        times: RunTimes { submitted: core.now(), ..RunTimes::default() },
-        tag_nonce: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
-        listing_page: 0,
-        files: 0,
-        sample: Vec::new(),
-        plan: None,
-        warnings: Vec::new(),
-        peak_slots: 0,
-        lost_attempts: 0,
-        sweep_at: None,
-        is_swept: false,
-    };
+    let row = RunRow::new(id.clone(), activity, core.now());
     match core.store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await {
         Ok(()) => {
             tracing::info!(run = %id, activity = row.activity.name, "run is submitted");

@@ -13,7 +13,7 @@ use crate::{
 use ferry_common::{
     failure::{Code, Failure, Fault, Retry, backoff},
     id::{RunId, UnitNumber},
-    unit::{Counters, FileVersion},
+    unit::FileVersion,
 };
 use std::{
     collections::HashSet,
@@ -102,7 +102,7 @@ impl Driver {
                 Err(ChangeError::Refused(refused)) => {
                     // Another writer changed the run since it was read.
                     tracing::debug!(run = %self.id, "{refused}");
-                    continue;
+                    LOOK_INTERVAL_MIN
                 }
                 Err(ChangeError::Store(e)) => {
                     tracing::error!(run = %self.id, "{e}");
@@ -141,24 +141,14 @@ impl Driver {
     }
 
     async fn admit(&self, run: &RunRow) -> Result<Next, ChangeError> {
-        let listing = UnitRow {
-            run: run.id.clone(),
-            number: UnitNumber::LISTING,
-            state: UnitState::NEW,
-            revision: 1,
-            file: FileVersion {
-                path: run.activity.source.folder_path.clone(),
-                relative_path: String::new(),
-                size_bytes: 0,
-                modified_ns: 0,
-                etag: String::new(),
-            },
-            attempts: 0,
-            counters: Counters::default(),
-            columns: Vec::new(),
-            last_failure: None,
-            node_name: String::new(),
+        let folder = FileVersion {
+            path: run.activity.source.folder_path.clone(),
+            relative_path: String::new(),
+            size_bytes: 0,
+            modified_ns: 0,
+            etag: String::new(),
         };
+        let listing = UnitRow::new(run.id.clone(), UnitNumber::LISTING, folder);
         let mut admitted = run.clone();
         admitted.state = admitted.state.apply(RunEvent::Admitted)?;
         admitted.times.started = Some(self.core.now());

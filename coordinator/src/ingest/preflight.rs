@@ -31,7 +31,16 @@ pub(crate) async fn look(activity: &Activity, sample: &[SampleColumn]) -> Result
         };
     }
     match table {
-        Some(table) => plan(activity, sample, &table),
+        Some(table) => plan(activity, sample, &table).map(|(plan, mut warnings)| {
+            if activity.staging.sas.is_some() {
+                warnings.push(
+                    "staging.sas is handed to nodes and cluster as it is, with all its rights; with accountKey each gets \
+                     its own short-lived signature"
+                        .to_owned(),
+                );
+            }
+            (plan, warnings)
+        }),
         None => Err(Failure::settings(
             Code::TableNotFound,
             format!(

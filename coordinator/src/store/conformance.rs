@@ -1,6 +1,6 @@
 //! What every store must do, as one suite that each adapter runs.
 
-use super::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, RunTimes, Store, StoreError, UnitRow, Write};
+use super::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, UnitRow, Write};
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
     run::{RunEvent, RunState},
@@ -25,44 +25,18 @@ fn is_conflict(result: &Result<(), StoreError>) -> bool {
 /// A run as it is submitted.
 #[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
 pub(crate) fn new_run(id: &str, submitted: i64) -> RunRow {
-    RunRow {
-        id: id.parse().unwrap(),
-        activity: Activity::parse(ACTIVITY, "suite").unwrap(),
-        state: RunState::Queued,
-        revision: 1,
-        times: RunTimes { submitted: Millis(submitted), ..RunTimes::default() },
-        tag_nonce: "n".to_owned(),
-        listing_page: 0,
-        files: 0,
-        sample: Vec::new(),
-        plan: None,
-        warnings: Vec::new(),
-        peak_slots: 0,
-        lost_attempts: 0,
-        sweep_at: None,
-        is_swept: false,
-    }
+    RunRow::new(id.parse().unwrap(), Activity::parse(ACTIVITY, "suite").unwrap(), Millis(submitted))
 }
 
 fn new_unit(run: &RunId, number: u64, size_bytes: u64) -> UnitRow {
-    UnitRow {
-        run: run.clone(),
-        number: UnitNumber(number),
-        state: UnitState::NEW,
-        revision: 1,
-        file: FileVersion {
-            path: format!("/d/{number}"),
-            relative_path: number.to_string(),
-            size_bytes,
-            modified_ns: -5,
-            etag: "e".to_owned(),
-        },
-        attempts: 0,
-        counters: Counters::default(),
-        columns: Vec::new(),
-        last_failure: None,
-        node_name: String::new(),
-    }
+    let file = FileVersion {
+        path: format!("/d/{number}"),
+        relative_path: number.to_string(),
+        size_bytes,
+        modified_ns: -5,
+        etag: "e".to_owned(),
+    };
+    UnitRow::new(run.clone(), UnitNumber(number), file)
 }
 
 fn new_command(run: &RunId, unit: u64, chunk: u32) -> CommandRow {

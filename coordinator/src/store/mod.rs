@@ -102,6 +102,47 @@ pub struct RunRow {
     pub is_swept: bool,
 }
 
+impl RunRow {
+    /// A run as it is submitted.
+    pub fn new(id: RunId, activity: Activity, submitted: Millis) -> Self {
+        Self {
+            id,
+            activity,
+            state: RunState::Queued,
+            revision: 1,
+            times: RunTimes { submitted, ..RunTimes::default() },
+            tag_nonce: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
+            listing_page: 0,
+            files: 0,
+            sample: Vec::new(),
+            plan: None,
+            warnings: Vec::new(),
+            peak_slots: 0,
+            lost_attempts: 0,
+            sweep_at: None,
+            is_swept: false,
+        }
+    }
+}
+
+impl UnitRow {
+    /// A unit that waits for its first attempt.
+    pub fn new(run: RunId, number: UnitNumber, file: FileVersion) -> Self {
+        Self {
+            run,
+            number,
+            state: UnitState::NEW,
+            revision: 1,
+            file,
+            attempts: 0,
+            counters: Counters::default(),
+            columns: Vec::new(),
+            last_failure: None,
+            node_name: String::new(),
+        }
+    }
+}
+
 /// Times of a run's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunTimes {

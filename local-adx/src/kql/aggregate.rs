@@ -41,13 +41,18 @@ pub fn default_name(expr: &Expr) -> Option<String> {
 }
 
 /// One aggregate: its columns.
-pub fn aggregate(named: &Named, frame: &Frame, groups: &Groups) -> Result<Vec<(String, Col)>, AdxError> {
+pub fn aggregate(
+    named: &Named,
+    frame: &Frame,
+    groups: &Groups,
+    keys: &[String],
+) -> Result<Vec<(String, Col)>, AdxError> {
     let (name, Expr::Call(function, args)) = named else {
         return Err(wrong("summarize takes aggregates such as count() or sum(x)"));
     };
     let name = name.clone().or_else(|| default_name(&named.1)).unwrap_or_default();
     if let "arg_max" | "arg_min" = function.as_str() {
-        return arg_extreme(function == "arg_max", &name, args, frame, groups);
+        return arg_extreme(function == "arg_max", &name, args, frame, groups, keys);
     }
     let values = args.iter().map(|a| eval(a, frame)).collect::<Result<Vec<_>, _>>()?;
     let col = match (function.as_str(), values.as_slice()) {
@@ -178,6 +183,7 @@ fn arg_extreme(
     args: &[Expr],
     frame: &Frame,
     groups: &Groups,
+    keys: &[String],
 ) -> Result<Vec<(String, Col)>, AdxError> {
     let Some((by, others)) = args.split_first() else { return Err(wrong("arg_max() takes a column")) };
     let by = eval(by, frame)?;
@@ -186,7 +192,9 @@ fn arg_extreme(
     for other in others {
         match other {
             Expr::Star => {
-                for (other, col) in frame.names.iter().zip(&frame.cols).filter(|(other, _)| *other != name) {
+                for (other, col) in
+                    frame.names.iter().zip(&frame.cols).filter(|(other, _)| *other != name && !keys.contains(other))
+                {
                     columns.push((other.clone(), taken(col, rows.clone())?));
                 }
             }

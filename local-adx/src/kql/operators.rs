@@ -231,9 +231,10 @@ fn summarize(frame: &Frame, aggregates: &[Named], by: &[Named]) -> Result<Frame,
         rows: frame.rows,
     };
     let keys = keys.take(&places)?;
+    let key_names = keys.names.clone();
     let mut columns: Vec<(String, Col)> = keys.names.into_iter().zip(keys.cols).collect();
     for named in aggregates {
-        for (name, col) in aggregate(named, frame, &groups)? {
+        for (name, col) in aggregate(named, frame, &groups, &key_names)? {
             columns.push((unique(name, columns.iter().map(|(n, _)| n.as_str())), col));
         }
     }
