@@ -64,6 +64,10 @@ impl Api {
             return Ok(value);
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("title").is_empty() {
+            let words = format!("{} answers HTTP {status}; is it a ferry coordinator's HTTP port?", self.address);
+            return Err(CliError::Failed(words));
+        }
         let words = format!("{}: {}", text("title"), text("detail"));
         // What the settings or the call got wrong is a matter of usage.
         Err(if status.as_u16() == 422 || status.as_u16() == 400 {

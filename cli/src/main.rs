@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 /// Copies files into Azure Data Explorer, scaled out over nodes that run where the data is.
 #[derive(Parser)]
-#[command(name = "ferry", version, about, max_term_width = 110)]
+#[command(name = "ferry", version, max_term_width = 110)]
 #[command(after_help = "Begin with `ferry quickstart`: it needs nothing else and shows a whole copy.")]
 struct Cli {
     /// How results are printed.

@@ -82,7 +82,8 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         table.add_row(row);
     }
     let text = table.to_string();
-    result(&text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+    let lines = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
+    result(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// A value of a reply, for people.

@@ -23,7 +23,7 @@ pub(crate) struct RunArgs {
     /// Id of the run: the same id twice is one run.
     #[arg(long, value_name = "ID")]
     run_id: Option<RunId>,
-    /// Set a property of the activity, such as `sink.table=T`. The value is read as YAML.
+    /// Set a property of the activity, such as `sink.table=T`. The value is JSON, or else text.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     set: Vec<String>,
 }
@@ -96,11 +96,7 @@ fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
         let Some((place, new)) = assignment.split_once('=') else {
             return Err(CliError::Usage(format!("--set {assignment:?} must be PATH=VALUE, such as sink.table=T")));
         };
-        let new: Value = match new {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            text => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
-        };
+        let new: Value = serde_json::from_str(new).unwrap_or_else(|_| Value::from(new));
         let mut at = &mut value;
         for key in place.split('.') {
             match at.as_object_mut() {

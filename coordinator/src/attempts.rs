@@ -225,6 +225,16 @@ impl Core {
         let token = key.token.clone();
         let is_farewell = matches!(event, Event::Failed(_) | Event::GivenBack);
         if !is_farewell && !self.wants_attempts(&key.run).await? {
+            let has_ended = match &event {
+                Event::Completed { .. } => true,
+                Event::Listed(page) => page.last,
+                _ => false,
+            };
+            if has_ended {
+                // Nothing of it is wanted, and nobody works on it any more.
+                let given_back = |_: &_| Some(UnitEvent::GivenBack { token: token.clone() });
+                self.change_unit(&key.run, key.unit, given_back).await?;
+            }
             return Ok(true);
         }
         let taken = match event {
@@ -545,9 +555,14 @@ impl Core {
     }
 }
 
+/// How the values of a run's `ingest-by:` tags begin.
+pub(crate) fn tag_prefix(run: &RunRow) -> String {
+    format!("ferry:{}:{}/", run.id, run.tag_nonce)
+}
+
 /// Value of the `ingest-by:` tag of a chunk: the same for every attempt and every sending.
 fn tag_of(run: &RunRow, unit: UnitNumber, chunk: ChunkNumber) -> String {
-    format!("ferry:{}:{}/{unit}/{chunk}", run.id, run.tag_nonce)
+    format!("{}{unit}/{chunk}", tag_prefix(run))
 }
 
 /// Where the next attempt goes on. `accepted` is in order of numbers.

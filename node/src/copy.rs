@@ -95,10 +95,10 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         Err(e) => return Err(Failure::internal(e.to_string())),
     };
-    uploaded?;
     if stop.is_cancelled() {
         return Ok(None);
     }
+    uploaded?;
     match cut {
         Ok(copied) => Ok(Some(copied)),
         Err(CutError::Failed(failure)) => Err(failure),

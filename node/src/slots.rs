@@ -82,10 +82,16 @@ impl Outbox {
         queue.1.remove(at)
     }
 
+    /// Drops what an attempt had to say, but for what ends its lease.
     fn drop_all_of(&self, key: &AttemptKey) {
         let mut queue = self.lock();
         let before = queue.1.len();
-        queue.1.retain(|r| r.key != *key);
+        let ends_lease = |event: &Event| match event {
+            Event::Failed(_) | Event::GivenBack | Event::Completed { .. } => true,
+            Event::Listed(page) => page.last,
+            Event::ChunkStaged(_) => false,
+        };
+        queue.1.retain(|r| r.key != *key || ends_lease(&r.event));
         self.room.add_permits(before - queue.1.len());
     }
 
@@ -136,7 +142,9 @@ impl Slots {
 
     /// Leases that are worked on, and how far they are.
     pub(crate) fn held(&self) -> Vec<(AttemptKey, Counters)> {
-        self.lock().iter().map(|(key, running)| (key.clone(), running.progress.counters())).collect()
+        // A stopped attempt is renewed no more: it gives back when it has ended.
+        let goes_on = |(_, running): &(&AttemptKey, &Running)| !running.stop.is_cancelled();
+        self.lock().iter().filter(goes_on).map(|(key, running)| (key.clone(), running.progress.counters())).collect()
     }
 
     /// Waits until an attempt has ended.
@@ -234,7 +242,9 @@ impl Slots {
 
     /// Ends an attempt that is not wanted any more. When it has ended, and writes nothing more, the unit is given back.
     pub(crate) fn stop(&self, key: &AttemptKey, reason: &str) {
-        if let Some(running) = self.lock().get(key) {
+        if let Some(running) = self.lock().get(key)
+            && !running.stop.is_cancelled()
+        {
             running.gives_back.store(true, Ordering::SeqCst);
             tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, reason, "attempt is stopped");
             running.stop.cancel();

@@ -2,6 +2,7 @@
 
 use super::{LOOK_INTERVAL, sweep};
 use crate::{
+    attempts::tag_prefix,
     core::{ChangeError, Core},
     ingest::{Ingester, preflight},
     state::{
@@ -39,11 +40,16 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
         match core.store.live_runs().await {
             Err(e) => tracing::error!("runs: {e}"),
             Ok(runs) => {
+                let is_active = |r: &&RunRow| {
+                    !r.state.is_final() && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
+                };
+                let mut active = runs.iter().filter(is_active).count();
                 for run in runs {
                     let mut driven_now = driven.lock().unwrap_or_else(PoisonError::into_inner);
                     // A run that only waits to be swept takes nobody's place.
-                    let has_place = run.state.is_final() || driven_now.len() < core.limits.runs_active_max;
+                    let has_place = run.state.is_final() || active < core.limits.runs_active_max;
                     if has_place && driven_now.insert(run.id.clone()) {
+                        active += usize::from(!run.state.is_final());
                         let (core, shutdown, driven) = (core.clone(), shutdown.clone(), driven.clone());
                         drivers.spawn(async move {
                             let id = run.id.clone();
@@ -333,14 +339,22 @@ impl Driver {
         }
         let now = self.core.now();
         let kept = self.core.store.command_counts(&self.id).await?;
+        let doubtful = self.core.store.doubtful_commands(&self.id, UNITS_MAX).await?.len() as u64;
+        let in_flight = kept.issued + doubtful;
         self.core
             .apply_to_run(&self.id, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);
                 row.sweep_at = Some(now);
+                let tags = format!("their tags begin with ingest-by:{}", tag_prefix(row));
+                let table = &row.activity.sink.table;
                 if kept.confirmed > 0 {
+                    let (rows, commands) = (kept.rows_confirmed, kept.confirmed);
+                    row.warnings.push(format!("{rows} rows of {commands} ingest commands stay in table {table}: {tags}"));
+                }
+                if in_flight > 0 {
                     row.warnings.push(format!(
-                        "{} rows of {} ingest commands stay in table {}: they carry tags that begin with ingest-by:ferry:{}/",
-                        kept.rows_confirmed, kept.confirmed, row.activity.sink.table, row.id
+                        "{in_flight} ingest commands were still in flight when the cluster could not be asked any more; their rows \
+                         may be in table {table}: {tags}"
                     ));
                 }
             })

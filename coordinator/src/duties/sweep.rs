@@ -3,6 +3,7 @@
 use crate::{
     access::Access,
     core::{ChangeError, Core},
+    state::run::RunState,
     store::RunRow,
 };
 use ferry_common::{failure::Failure, staging};
@@ -27,8 +28,9 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     }
     let was_clean = result.is_ok();
     core.live().entry(run.id.clone()).or_default().sweep_failure = result.err();
-    // A silent node may wake up once more and stage a blob under its old lease.
-    let late_writer = run.lost_attempts > 0 && !run.is_swept;
+    // A silent node may wake up once more and stage a blob under its old lease; a commit may still be on its way.
+    let may_have_late_writers = run.lost_attempts > 0 || run.state != RunState::Succeeded;
+    let late_writer = may_have_late_writers && !run.is_swept;
     let next = match (was_clean, late_writer) {
         (true, false) => None,
         (true, true) => Some(core.now().plus(core.limits.lease_ttl * 3)),

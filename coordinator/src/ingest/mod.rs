@@ -93,8 +93,8 @@ pub(crate) struct Ingester {
     capacity: u32,
     capacity_asked: Option<Millis>,
     looks: u32,
-    /// When the cluster last told of operations.
-    heard: Millis,
+    /// Since when the cluster tells nothing of operations in flight.
+    silent_since: Option<Millis>,
     /// Commands confirmed at the last look.
     confirmed: u64,
     /// The failure seen last, for whoever asks why nothing moves.
@@ -104,7 +104,7 @@ pub(crate) struct Ingester {
 impl Ingester {
     pub(crate) fn new(core: Arc<Core>, run: &RunRow) -> Result<Self, Failure> {
         Ok(Self {
-            heard: core.now(),
+            silent_since: None,
             core,
             client: client_of(&run.activity)?,
             access: Access::open(&run.activity.staging)?,

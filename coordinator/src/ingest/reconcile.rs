@@ -87,7 +87,9 @@ impl Ingester {
 
     /// A doubt that nobody could settle for hours ends the run, naming the tag to look for.
     fn gives_up(&self, command: &CommandRow, sent: &Sent, error: Option<&KustoError>) -> Option<Failure> {
-        (self.core.now().since(sent.at) > self.core.limits.doubt_max).then(|| {
+        // While no coordinator was there, nobody could ask.
+        let since = sent.at.max(self.core.started);
+        (self.core.now().since(since) > self.core.limits.doubt_max).then(|| {
             let why = error.map(|e| format!(": {e}")).unwrap_or_default();
             let message = format!(
                 "whether the command with tag ingest-by:{} had its effect could not be found out{why}; look for the tag in the \

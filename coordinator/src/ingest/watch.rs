@@ -39,6 +39,7 @@ impl Ingester {
     pub(super) async fn watch(&mut self, run: &RunRow, step: &mut Step) -> Result<(), ChangeError> {
         let issued = self.core.store.commands(&run.id, "Issued", OPERATIONS_MAX).await?;
         if issued.is_empty() {
+            self.silent_since = None;
             return Ok(());
         }
         let ids: Vec<String> = issued.iter().filter_map(operation_id).collect();
@@ -46,13 +47,15 @@ impl Ingester {
         let reply = self.client.command(&run.activity.sink.database, &commands::show_operations(&ids), &id).await;
         let operations = match reply {
             Ok(reply) => {
-                self.heard = self.core.now();
+                self.silent_since = None;
                 operations_of(&reply.table)
             }
             Err(error) => {
                 // Looking again harms nothing, whatever the error: the operations go on. But not for ever.
                 let failure = judged(&error);
-                if self.core.now().since(self.heard) > self.core.limits.doubt_max {
+                let now = self.core.now();
+                let since = *self.silent_since.get_or_insert(now);
+                if now.since(since) > self.core.limits.doubt_max {
                     step.gave_up = true;
                     self.note(Failure { retry: Retry::Never, ..failure }, step);
                 } else {
@@ -96,6 +99,12 @@ impl Ingester {
         match operation.state.as_str() {
             // Its tag is in the table already, or so the cluster says: looked at before it is believed.
             "Skipped" => match self.is_tag_in_table(run, &command.tag).await {
+                Ok(false) if command.state.failures() >= self.core.limits.command_failures_max => {
+                    let message = format!("ingest-by:{} is skipped as known, and no extent carries it", command.tag);
+                    let failure = Failure::new(Code::IngestRejected, Fault::Sink, Retry::Never, message);
+                    self.change(command, CommandEvent::Refused(failure.clone())).await?;
+                    Ok(Some(failure))
+                }
                 Ok(false) => {
                     self.change(command, CommandEvent::Postponed { now, throttled: false }).await?;
                     Ok(None)
