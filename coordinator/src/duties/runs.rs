@@ -97,6 +97,7 @@ impl Driver {
         let mut bell = self.core.bell();
         loop {
             bell.mark_unchanged();
+            let began = tokio::time::Instant::now();
             let step = tokio::select! {
                 step = self.step() => step,
                 () = shutdown.cancelled() => return,
@@ -116,7 +117,8 @@ impl Driver {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(LOOK_INTERVAL_MIN) => {}
+                // A look at many files takes a while; most of the time is for others.
+                () = tokio::time::sleep(LOOK_INTERVAL_MIN.max(began.elapsed() * 3)) => {}
                 () = shutdown.cancelled() => return,
             }
             tokio::select! {

@@ -37,7 +37,8 @@ CREATE TABLE units (
     node_name          TEXT   NOT NULL,
     PRIMARY KEY (run_id, number)
 );
-CREATE INDEX units_by_state ON units (run_id, state, size_bytes);
+-- In the order in which pending units are granted.
+CREATE INDEX units_by_state ON units (run_id, state, size_bytes DESC, number);
 CREATE INDEX units_by_lease ON units (state, lease_expires_ms);
 CREATE INDEX units_by_node ON units (lease_node);
 
