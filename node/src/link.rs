@@ -7,10 +7,7 @@ use ferry_common::{
     link::{self, NodeServiceClient, SYNC_HOLD_MAX},
     wire::generated as pb,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 
@@ -200,7 +197,6 @@ impl Link {
         self.stopping = true;
         self.draining = true;
         self.slots.give_all_back();
-        let deadline = Instant::now() + GOODBYE_MAX;
         let all_told = async {
             while !(self.slots.is_idle() && self.slots.outbox().is_empty()) {
                 if self.slots.outbox().is_empty() {
@@ -211,7 +207,7 @@ impl Link {
             }
             let _ = self.client.leave(pb::LeaveRequest { node_id: self.node.to_string() }).await;
         };
-        if tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), all_told).await.is_err() {
+        if tokio::time::timeout(GOODBYE_MAX, all_told).await.is_err() {
             tracing::warn!(node = %self.node, "left without a word: the coordinator did not answer in time");
         } else {
             tracing::info!(node = %self.node, "node stops");

@@ -21,7 +21,6 @@ use ferry_common::{
     activity::{Activity, AuthType, FormatType},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact},
-    id::UnitNumber,
 };
 use ferry_kusto::{
     Client, ClientOptions, KustoError, RequestId,
@@ -332,6 +331,6 @@ impl Ingester {
 
 /// The file that a command's rows come from, for messages.
 async fn path_of(core: &Core, command: &CommandRow) -> Result<String, StoreError> {
-    let unit = core.store.unit(&command.run, UnitNumber(command.unit.0)).await?;
+    let unit = core.store.unit(&command.run, command.unit).await?;
     Ok(unit.map(|u| u.file.path).unwrap_or_default())
 }
