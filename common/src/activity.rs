@@ -4,6 +4,7 @@
 use crate::{
     failure::{Code, Failure},
     id::RuntimeName,
+    scalar::ScalarType,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,12 @@ pub struct Source {
     pub modified_datetime_end: Option<jiff::Timestamp>,
     /// How the files are written.
     pub format: Format,
+    /// Columns to add to each record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional_columns: Vec<AdditionalColumn>,
+    /// Folders named `key=value` become columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enable_partition_discovery: bool,
 }
 
 /// Formats of a file.
@@ -85,46 +92,221 @@ pub struct Source {
 pub enum FormatType {
     /// Delimited text, as RFC 4180 has it: fields may be quoted and hold line ends.
     DelimitedText,
-    /// JSON lines: one object a line.
+    /// JSON objects: one a line, one after the other, or in one array.
     Json,
+    /// Apache Parquet.
+    Parquet,
+    /// Apache Avro object container files.
+    Avro,
+    /// Apache ORC.
+    Orc,
+    /// W3C extended log files, as web servers write them.
+    W3CLog,
+    /// Text whose columns have fixed widths.
+    FixedWidthText,
+    /// Lines of text: one column, one record a line.
+    TextLines,
+    /// Workbooks: xlsx, xlsb, xls, ods.
+    Excel,
+    /// XML: one record an element.
+    Xml,
 }
 
-/// How the files are written. Plain and gzip files are told apart by their content.
+/// What the records of a format are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Fields in an order.
+    Fields,
+    /// JSON objects.
+    Objects,
+    /// Typed columns.
+    Columns,
+}
+
+impl FormatType {
+    /// What its records are made of.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::DelimitedText | Self::W3CLog | Self::FixedWidthText | Self::TextLines | Self::Excel => Shape::Fields,
+            Self::Json | Self::Xml => Shape::Objects,
+            Self::Parquet | Self::Avro | Self::Orc => Shape::Columns,
+        }
+    }
+
+    /// The file is text, in some encoding.
+    pub fn is_text(self) -> bool {
+        !matches!(self, Self::Parquet | Self::Avro | Self::Orc | Self::Excel)
+    }
+}
+
+/// How a file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CompressionType {
+    /// Not at all.
+    None,
+    /// gzip, of one member or several.
+    Gzip,
+    /// zlib or raw deflate.
+    Deflate,
+    /// bzip2.
+    Bzip2,
+    /// Zstandard.
+    Zstd,
+    /// xz.
+    Xz,
+    /// LZ4 frames.
+    Lz4,
+    /// Snappy frames.
+    Snappy,
+    /// A zip archive: each member is a file.
+    Zip,
+    /// A tar archive: each member is a file.
+    Tar,
+    /// A tar archive in gzip.
+    TarGzip,
+}
+
+/// How a file is packed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Compression {
+    /// The packing.
+    #[serde(rename = "type")]
+    pub kind: CompressionType,
+}
+
+/// One column of a text with fixed widths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FixedColumn {
+    /// Name of the column.
+    pub name: String,
+    /// Its characters.
+    pub width: u32,
+    /// Where it begins, from 0; default: after the column before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u32>,
+}
+
+/// How the files are written. Compression is told by a file's name, then by its content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Format {
     /// The format.
     #[serde(rename = "type")]
     pub kind: FormatType,
-    /// Delimited text: what separates fields, one byte. Default `,`.
+    /// How the files are packed; default: as name and content say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Text: its encoding, by its name on the web, such as `windows-1252`. Default `UTF-8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding_name: Option<String>,
+    /// Delimited text: what separates fields. Default `,`; empty: nothing does, a line is one field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column_delimiter: Option<String>,
-    /// Delimited text: what encloses fields, one byte. Default `"`.
+    /// Delimited text: what encloses fields, one character. Default `"`; empty: nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote_char: Option<String>,
-    /// Delimited text: the first record of each file names the columns. Default false.
+    /// Delimited text: what makes the next character mean itself, one character, such as `\\`. Default: none; a quote
+    /// between quotes is written twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escape_char: Option<String>,
+    /// Delimited text: what ends a record: `\r` for files of old Macs. Default: LF or CRLF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_delimiter: Option<String>,
+    /// Delimited text: lines that begin with this character are left out. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment_char: Option<String>,
+    /// Delimited text: a field of this text, without quotes, is null. Default: the empty field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub null_value: Option<String>,
+    /// Text: non-empty lines to leave out at the start of each file, before the header row. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_line_count: Option<u32>,
+    /// Delimited text and Excel: the first record of each file names the columns. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_row_as_header: Option<bool>,
-    /// Delimited text: a record with another number of fields than the first one fails the file. Default true; when
-    /// false, missing fields become null and fields too many are dropped by the cluster.
+    /// Delimited text: a record with another number of fields than the first one is bad. Default true; when false,
+    /// missing fields become null and fields too many are dropped by the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict_column_count: Option<bool>,
+    /// Text with fixed widths: its columns, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<FixedColumn>,
+    /// Excel: name of the sheet. Default: the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sheet_name: Option<String>,
+    /// Excel: number of the sheet, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sheet_index: Option<u32>,
+    /// Excel: cells to read, such as `A3:F` or `B2:D100`. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+    /// XML: the element that is a record, as `catalog/book` from the root, or by its name alone. Default: the root's
+    /// children.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_element: Option<String>,
 }
 
 impl Format {
-    /// Byte between fields.
-    pub fn delimiter(&self) -> u8 {
-        single_byte(self.column_delimiter.as_deref()).unwrap_or(b',')
+    /// A format with defaults for everything else.
+    pub fn of(kind: FormatType) -> Self {
+        Self {
+            kind,
+            compression: None,
+            encoding_name: None,
+            column_delimiter: None,
+            quote_char: None,
+            escape_char: None,
+            row_delimiter: None,
+            comment_char: None,
+            null_value: None,
+            skip_line_count: None,
+            first_row_as_header: None,
+            strict_column_count: None,
+            columns: Vec::new(),
+            sheet_name: None,
+            sheet_index: None,
+            range: None,
+            row_element: None,
+        }
+    }
+
+    /// Bytes between fields; empty: a line is one field.
+    pub fn delimiter(&self) -> Vec<u8> {
+        self.column_delimiter.as_deref().map_or_else(|| b",".to_vec(), unescaped)
     }
 
     /// Byte around fields.
-    pub fn quote(&self) -> u8 {
-        single_byte(self.quote_char.as_deref()).unwrap_or(b'"')
+    pub fn quote(&self) -> Option<u8> {
+        self.quote_char.as_deref().map_or(Some(b'"'), |text| unescaped(text).first().copied())
+    }
+
+    /// Byte that makes the next one mean itself, where that is not a quote written twice.
+    pub fn escape(&self) -> Option<u8> {
+        let escape = unescaped(self.escape_char.as_deref()?).first().copied();
+        escape.filter(|e| Some(*e) != self.quote())
+    }
+
+    /// Byte that begins a line to leave out.
+    pub fn comment(&self) -> Option<u8> {
+        unescaped(self.comment_char.as_deref()?).first().copied()
+    }
+
+    /// Records end with a carriage return alone.
+    pub fn ends_with_carriage_return(&self) -> bool {
+        self.row_delimiter.as_deref().map(unescaped).is_some_and(|d| d == b"\r")
     }
 
     /// Each file begins with a record of column names.
     pub fn has_header(&self) -> bool {
-        self.kind == FormatType::DelimitedText && self.first_row_as_header.unwrap_or(false)
+        matches!(self.kind, FormatType::DelimitedText | FormatType::Excel) && self.first_row_as_header.unwrap_or(false)
+    }
+
+    /// The columns of a file have names, in the file or in the settings.
+    pub fn has_names(&self) -> bool {
+        self.has_header() || !matches!(self.kind, FormatType::DelimitedText | FormatType::Excel | FormatType::TextLines)
     }
 
     /// Every record must have as many fields as the first.
@@ -133,13 +315,27 @@ impl Format {
     }
 }
 
-fn single_byte(text: Option<&str>) -> Option<u8> {
-    match text?.as_bytes() {
-        [byte] => Some(*byte),
-        // As people write a tab in YAML without quotes.
-        b"\\t" => Some(b'\t'),
-        _ => None,
+/// A text as people write it in YAML without quotes: `\t`, `\n`, `\r`, `\\`, `\0`.
+fn unescaped(text: &str) -> Vec<u8> {
+    match text {
+        "\\t" => vec![b'\t'],
+        "\\n" => vec![b'\n'],
+        "\\r" => vec![b'\r'],
+        "\\r\\n" => b"\r\n".to_vec(),
+        // As Data Factory has it: no delimiter.
+        "\\0" | "\0" => Vec::new(),
+        other => other.as_bytes().to_vec(),
     }
+}
+
+/// A column that no file has: its value is the same for all records of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AdditionalColumn {
+    /// Its name, as a source column.
+    pub name: String,
+    /// Its value: `$$FILEPATH` (below the folder), `$$FILENAME`, `$$COLUMN:x` (a second time the column x), or a text.
+    pub value: String,
 }
 
 /// Kinds of sink.
@@ -171,6 +367,12 @@ pub struct Sink {
     /// Which column goes where.
     #[serde(default)]
     pub mapping: Mapping,
+    /// What to do with source columns that the table lacks.
+    #[serde(default)]
+    pub schema_drift: SchemaDrift,
+    /// The date that the rows' extents get, for retention and caching. Default: the time of ingestion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_time: Option<CreationTime>,
     /// How rows become visible.
     #[serde(default)]
     pub publish: Publish,
@@ -180,6 +382,31 @@ pub struct Sink {
     /// How to sign in to the cluster.
     #[serde(default)]
     pub auth: Auth,
+}
+
+/// What to do with source columns that the table lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SchemaDrift {
+    /// Fail, naming them.
+    #[default]
+    Fail,
+    /// Add them to the table.
+    AddColumns,
+    /// Leave them out.
+    Ignore,
+}
+
+/// The date that the rows' extents get: one of `pathPattern`, `column`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreationTime {
+    /// Pattern of relative paths with `{yyyy}`, `{MM}`, `{dd}`, `{HH}`, `{mm}`, `{ss}`, such as `**/{yyyy}/{MM}/{dd}/*`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_pattern: Option<String>,
+    /// Source column with the date of each row. A chunk ends where the day changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
 }
 
 /// How rows become visible.
@@ -288,6 +515,32 @@ pub struct Mapping {
     /// Name of an ingestion mapping that the table has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// JSON and XML: path of an array; each of its elements makes a record. Paths that begin with `$` still mean the
+    /// whole record, others mean the element.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection_reference: Option<String>,
+    /// Arrays and objects may go into string columns, as JSON text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub map_complex_values_to_string: bool,
+    /// How values are brought to the columns' types.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub type_conversion_settings: Option<TypeConversionSettings>,
+}
+
+/// How values are brought to the columns' types.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TypeConversionSettings {
+    /// A value may lose what its column cannot hold: fractions of whole numbers, digits below 100 ns, the end of a
+    /// text. Default false: such a value is bad.
+    #[serde(default)]
+    pub allow_data_truncation: bool,
+    /// Booleans become 1 and 0 in columns of numbers.
+    #[serde(default)]
+    pub treat_boolean_as_number: bool,
+    /// How dates are written, such as `dd/MM/yyyy HH:mm:ss`. Default: as the cluster reads them (ISO 8601 and others).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date_time_format: Option<String>,
 }
 
 /// Ways to map without naming columns.
@@ -321,6 +574,9 @@ pub struct ColumnSource {
     /// JSON path, such as `$.a.b`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// How dates of this column are written, such as `dd/MM/yyyy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
 }
 
 /// A column of the table.
@@ -371,10 +627,25 @@ pub struct Staging {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Integrity {
-    /// An MD5.
+    /// A CRC-64 where the service knows it (Azure does), else an MD5.
     #[default]
+    Auto,
+    /// A CRC-64.
+    Crc64,
+    /// An MD5.
     Md5,
     /// Nothing.
+    None,
+}
+
+/// How staged chunks of text are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum StagedCompression {
+    /// gzip, one member a chunk.
+    #[default]
+    Gzip,
+    /// Not at all: for fast links.
     None,
 }
 
@@ -388,8 +659,24 @@ pub struct Settings {
     /// Most files that are copied at once, over all nodes; default: as many as there are slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel_copies: Option<u32>,
-    /// Leave out rows that do not fit instead of failing the file.
+    /// Leave out rows that do not fit, and keep them in the quarantine, instead of failing the file.
     pub enable_skip_incompatible_row: bool,
+    /// Rows that may be left out of a run before it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_rows_max: Option<u64>,
+    /// Per cent of a run's rows that may be left out before it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_rows_percent_max: Option<f64>,
+    /// Leave out files that cannot be read instead of failing the run.
+    pub skip_error_file: bool,
+    /// Check each value against the type of its column. The cluster would make it null without a word.
+    pub check_values: bool,
+    /// Copy parts of one large file on several nodes at once.
+    pub split_large_files: bool,
+    /// Stage many small files together.
+    pub pack_small_files: bool,
+    /// How staged chunks of text are compressed.
+    pub compression: StagedCompression,
     /// Tries at a file that may be the file's own fault, before the run fails.
     pub attempts_max: u32,
     /// gzip level of staged chunks, 1 (fast) to 9 (small).
@@ -402,6 +689,13 @@ impl Default for Settings {
             chunk_size_mb: 900.0,
             parallel_copies: None,
             enable_skip_incompatible_row: false,
+            skip_rows_max: None,
+            skip_rows_percent_max: None,
+            skip_error_file: false,
+            check_values: true,
+            split_large_files: false,
+            pack_small_files: true,
+            compression: StagedCompression::Gzip,
             attempts_max: 4,
             compression_level: 1,
         }
@@ -480,10 +774,15 @@ impl Activity {
         if !(1..=9).contains(&settings.compression_level) {
             return Err("settings.compressionLevel must be 1 to 9".to_owned());
         }
-        if settings.enable_skip_incompatible_row {
-            return Err(
-                "settings.enableSkipIncompatibleRow: true is not supported yet; a bad row fails its file".to_owned()
-            );
+        let skips = settings.enable_skip_incompatible_row;
+        if !skips && (settings.skip_rows_max.is_some() || settings.skip_rows_percent_max.is_some()) {
+            return Err("settings.skipRowsMax and skipRowsPercentMax need enableSkipIncompatibleRow: true".to_owned());
+        }
+        if settings.skip_rows_percent_max.is_some_and(|p| !(0.0..=100.0).contains(&p)) {
+            return Err("settings.skipRowsPercentMax must be 0 to 100".to_owned());
+        }
+        if settings.split_large_files && self.source.format.skip_line_count.unwrap_or(0) > 0 {
+            return Err("settings.splitLargeFiles does not go with source.format.skipLineCount".to_owned());
         }
         Ok(())
     }
@@ -503,33 +802,89 @@ impl Source {
         {
             return Err("source.modifiedDatetimeStart must be before modifiedDatetimeEnd".to_owned());
         }
+        let mut seen = std::collections::HashSet::new();
+        for column in &self.additional_columns {
+            if column.name.trim().is_empty() || !seen.insert(&column.name) {
+                return Err(format!("source.additionalColumns: name {:?} is empty or given twice", column.name));
+            }
+            let reserved = column.value.strip_prefix("$$");
+            if reserved.is_some_and(|r| r != "FILEPATH" && r != "FILENAME" && !r.starts_with("COLUMN:")) {
+                return Err(format!(
+                    "source.additionalColumns: {:?} is none of $$FILEPATH, $$FILENAME, $$COLUMN:name",
+                    column.value
+                ));
+            }
+        }
         self.format.check()
     }
 }
 
 impl Format {
     fn check(&self) -> Result<(), String> {
-        let text_only = [
-            ("columnDelimiter", self.column_delimiter.is_some()),
-            ("quoteChar", self.quote_char.is_some()),
-            ("firstRowAsHeader", self.first_row_as_header.is_some()),
-            ("strictColumnCount", self.strict_column_count.is_some()),
+        use FormatType as T;
+        let kind = self.kind;
+        let is = |kinds: &[FormatType]| kinds.contains(&kind);
+        let given = [
+            ("columnDelimiter", self.column_delimiter.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            ("quoteChar", self.quote_char.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            ("escapeChar", self.escape_char.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            ("rowDelimiter", self.row_delimiter.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            ("commentChar", self.comment_char.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            ("nullValue", self.null_value.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            ("strictColumnCount", self.strict_column_count.is_some(), is(&[T::DelimitedText]), "DelimitedText"),
+            (
+                "firstRowAsHeader",
+                self.first_row_as_header.is_some(),
+                is(&[T::DelimitedText, T::Excel]),
+                "DelimitedText and Excel",
+            ),
+            (
+                "skipLineCount",
+                self.skip_line_count.is_some(),
+                is(&[T::DelimitedText, T::FixedWidthText, T::TextLines]),
+                "DelimitedText, FixedWidthText and TextLines",
+            ),
+            ("encodingName", self.encoding_name.is_some(), kind.is_text(), "text"),
+            ("columns", !self.columns.is_empty(), is(&[T::FixedWidthText]), "FixedWidthText"),
+            ("sheetName", self.sheet_name.is_some(), is(&[T::Excel]), "Excel"),
+            ("sheetIndex", self.sheet_index.is_some(), is(&[T::Excel]), "Excel"),
+            ("range", self.range.is_some(), is(&[T::Excel]), "Excel"),
+            ("rowElement", self.row_element.is_some(), is(&[T::Xml]), "Xml"),
         ];
-        if self.kind == FormatType::Json
-            && let Some((key, _)) = text_only.iter().find(|(_, given)| *given)
-        {
-            return Err(format!("source.format.{key} is for DelimitedText, not for Json"));
+        if let Some((key, _, _, of)) = given.iter().find(|(_, given, fits, _)| *given && !fits) {
+            return Err(format!("source.format.{key} is for {of}, not for {kind:?}"));
         }
-        for (key, text) in [("columnDelimiter", &self.column_delimiter), ("quoteChar", &self.quote_char)] {
+        if kind == T::FixedWidthText && self.columns.is_empty() {
+            return Err("source.format.columns is missing: name and width of each column".to_owned());
+        }
+        if self.sheet_name.is_some() && self.sheet_index.is_some() {
+            return Err("source.format: only one of sheetName, sheetIndex may be given".to_owned());
+        }
+        let single =
+            [("quoteChar", &self.quote_char), ("escapeChar", &self.escape_char), ("commentChar", &self.comment_char)];
+        for (key, text) in single {
             let Some(text) = text else { continue };
-            match single_byte(Some(text)) {
-                Some(b'\n' | b'\r') => return Err(format!("source.format.{key} may not be a line end")),
-                Some(byte) if byte.is_ascii() => {}
+            match unescaped(text).as_slice() {
+                [b'\n' | b'\r'] => return Err(format!("source.format.{key} may not be a line end")),
+                [byte] if byte.is_ascii() => {}
+                [] => {}
                 _ => return Err(format!("source.format.{key} {text:?} must be one ASCII character")),
             }
         }
-        if self.delimiter() == self.quote() {
+        let delimiter = self.delimiter();
+        if delimiter.iter().any(|b| matches!(b, b'\n' | b'\r')) {
+            return Err("source.format.columnDelimiter may not be a line end".to_owned());
+        }
+        if self.quote().is_some_and(|q| delimiter.contains(&q)) {
             return Err("source.format: columnDelimiter and quoteChar must differ".to_owned());
+        }
+        if self.escape().is_some_and(|e| delimiter.contains(&e)) {
+            return Err("source.format: columnDelimiter and escapeChar must differ".to_owned());
+        }
+        if let Some(text) = &self.row_delimiter
+            && !matches!(unescaped(text).as_slice(), b"\n" | b"\r\n" | b"\r")
+        {
+            return Err(format!("source.format.rowDelimiter {text:?} must be \\n, \\r\\n or \\r"));
         }
         Ok(())
     }
@@ -556,6 +911,11 @@ impl Sink {
             (AuthType::None, Some(_)) => return Err("sink.auth: a token needs type: bearer".to_owned()),
             _ => {}
         }
+        if let Some(time) = &self.creation_time
+            && time.path_pattern.is_some() == time.column.is_some()
+        {
+            return Err("sink.creationTime needs pathPattern or column, one of them".to_owned());
+        }
         self.mapping.check(source)
     }
 }
@@ -565,6 +925,14 @@ impl Mapping {
         let given = [self.by.is_some(), self.columns.is_some(), self.reference.is_some()];
         if given.iter().filter(|g| **g).count() > 1 {
             return Err("sink.mapping: only one of by, columns, reference may be given".to_owned());
+        }
+        let shape = source.format.kind.shape();
+        if self.collection_reference.is_some() && shape != Shape::Objects {
+            return Err("sink.mapping.collectionReference is for Json and Xml".to_owned());
+        }
+        if self.reference.is_some() && (self.collection_reference.is_some() || self.type_conversion_settings.is_some())
+        {
+            return Err("sink.mapping.reference goes alone: the table's own mapping says what happens".to_owned());
         }
         let Some(columns) = &self.columns else { return Ok(()) };
         if columns.is_empty() {
@@ -577,32 +945,36 @@ impl Mapping {
                 return Err(format!("{at}: table column {:?} is mapped twice", column.sink.name));
             }
             if let Some(kind) = &column.sink.kind
-                && !SCALAR_TYPES.contains(&kind.as_str())
+                && kind.parse::<ScalarType>().is_err()
             {
-                return Err(format!("{at}.sink.type {kind:?} is not one of {}", SCALAR_TYPES.join(", ")));
+                return Err(format!(
+                    "{at}.sink.type {kind:?} is not one of {}",
+                    ScalarType::ALL.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(", ")
+                ));
             }
+            let is_added = |name: &String| source.additional_columns.iter().any(|c| c.name == *name);
             match (&column.source.name, column.source.ordinal, &column.source.path) {
-                (Some(_), None, None) if source.format.kind == FormatType::Json || source.format.has_header() => {}
+                (Some(name), None, None)
+                    if source.format.has_names() || is_added(name) || source.enable_partition_discovery => {}
                 (Some(name), None, None) => {
                     return Err(format!(
                         "{at}: source column {name:?} has no name in files without a header row; use ordinal"
                     ));
                 }
-                (None, Some(1..), None) if source.format.kind == FormatType::DelimitedText => {}
                 (None, Some(0), None) => return Err(format!("{at}.source.ordinal counts from 1")),
-                (None, None, Some(path)) if source.format.kind == FormatType::Json && path.starts_with('$') => {}
-                (None, Some(_), None) => return Err(format!("{at}.source.ordinal is for DelimitedText")),
-                (None, None, Some(_)) => return Err(format!("{at}.source.path is for Json and begins with $")),
+                (None, Some(1..), None) if shape == Shape::Fields => {}
+                (None, None, Some(path))
+                    if shape == Shape::Objects && (path.starts_with('$') || self.collection_reference.is_some()) => {}
+                (None, Some(_), None) => {
+                    return Err(format!("{at}.source.ordinal is for formats whose records are fields in an order"));
+                }
+                (None, None, Some(_)) => return Err(format!("{at}.source.path is for Json and Xml and begins with $")),
                 _ => return Err(format!("{at}.source needs exactly one of name, ordinal, path")),
             }
         }
         Ok(())
     }
 }
-
-/// Scalar types of Azure Data Explorer.
-pub const SCALAR_TYPES: &[&str] =
-    &["bool", "datetime", "decimal", "dynamic", "guid", "int", "long", "real", "string", "timespan"];
 
 impl Staging {
     fn check(&self) -> Result<(), String> {
@@ -711,7 +1083,10 @@ settings: {chunkSizeMB: 0.5}
             ("missing key", "  folderPath: /exports\n", "", &["folderPath"]),
             ("the old name", "AzureDataExplorer", "Kusto", &["AzureDataExplorer"]),
             ("a relative folder", "/exports", "exports", &["source.folderPath", "absolute"]),
-            ("two-byte delimiter", "firstRowAsHeader: true", "columnDelimiter: ';;'", &["columnDelimiter"]),
+            ("two-byte quote", "firstRowAsHeader: true", "quoteChar: ';;'", &["quoteChar"]),
+            ("delimiter in the quote", "firstRowAsHeader: true", "columnDelimiter: '\"'", &["columnDelimiter"]),
+            ("another format's key", "firstRowAsHeader: true", "sheetName: x", &["sheetName", "Excel"]),
+            ("limit without skipping", "0.5", "0.5, skipRowsMax: 3", &["enableSkipIncompatibleRow"]),
             ("no chunk size", "0.5", "0", &["chunkSizeMB"]),
             ("not built yet", "createTable: true", "publish: atomic", &["sink.publish"]),
         ] {

@@ -70,6 +70,18 @@ codes! {
     InvalidUtf8,
     /// A line is not a JSON object.
     InvalidJsonRecord,
+    /// A value does not fit the type of its column.
+    ValueIncompatible,
+    /// A record is not as its format says.
+    RecordInvalid,
+    /// The file is not what its name or the settings say.
+    FormatMismatch,
+    /// A compressed file becomes far too large.
+    ExpansionTooLarge,
+    /// A part of a large file does not end where a record does.
+    SplitInsideRecord,
+    /// More rows were left out than the settings allow.
+    TooManyRowsSkipped,
     /// Staging storage cannot be reached.
     StagingUnreachable,
     /// Staging storage refuses the signature or the rights.

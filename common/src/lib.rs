@@ -6,6 +6,8 @@ pub mod clock;
 pub mod failure;
 pub mod id;
 pub mod link;
+pub mod plan;
+pub mod scalar;
 pub mod staging;
 pub mod storage;
 pub mod telemetry;

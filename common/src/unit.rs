@@ -1,6 +1,10 @@
 //! What a node reads and reports: plain values, no I/O, no clock.
 
-use crate::id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber};
+use crate::{
+    id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber},
+    plan::CopyPlan,
+    scalar::ScalarType,
+};
 use serde::{Deserialize, Serialize};
 use std::ops::AddAssign;
 
@@ -17,6 +21,40 @@ pub struct FileVersion {
     pub modified_ns: i64,
     /// Changes whenever the file is replaced.
     pub etag: String,
+}
+
+/// Part of one file, cut where a record begins.
+///
+/// Bytes for text and Avro, row groups for Parquet; `end` is the first that is not of the part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRange {
+    /// Where it begins.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Number of the part, from 0.
+    pub number: u32,
+    /// Parts of the file.
+    pub count: u32,
+}
+
+impl FileRange {
+    /// The part reaches to the end of the file.
+    pub fn is_last(&self) -> bool {
+        self.number + 1 == self.count
+    }
+}
+
+/// What a unit covers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Scope {
+    /// One whole file.
+    #[default]
+    File,
+    /// Part of one large file.
+    Range(FileRange),
+    /// Several small files, read one after the other.
+    Pack(Vec<FileVersion>),
 }
 
 /// What an attempt, a unit or a run has done.
@@ -78,6 +116,21 @@ pub struct Chunk {
     pub source_lines_end: u64,
     /// CRC-32 of the blob.
     pub crc32: u32,
+    /// File in which it ends: of the unit's files and their archives' members, from 0.
+    #[serde(default)]
+    pub file_end: u32,
+    /// Records of the file left out up to and with this chunk; `rows_end` counts them, too.
+    #[serde(default)]
+    pub skipped_end: u64,
+    /// Name of the blob with the rows left out, if there are any.
+    #[serde(default)]
+    pub quarantine: Option<String>,
+    /// Date of its rows, where the settings ask for one (RFC 3339).
+    #[serde(default)]
+    pub created: Option<String>,
+    /// Rows of each file in it, where the unit has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRows>,
 }
 
 /// A column that a sample of the source shows.
@@ -88,6 +141,12 @@ pub struct SampleColumn {
     /// An Azure Data Explorer scalar type that every sampled value fits.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The settings or the folders add it; no file has it.
+    #[serde(default)]
+    pub is_added: bool,
+    /// Parquet: types of a table's column that the cluster fills from this one by itself.
+    #[serde(default)]
+    pub reads_as: Vec<ScalarType>,
 }
 
 /// Some of the files that a listing found.
@@ -97,6 +156,8 @@ pub struct ListPage {
     pub number: u32,
     /// The files.
     pub files: Vec<FileVersion>,
+    /// Large files to copy in parts: index in `files`, and the parts.
+    pub splits: Vec<(u32, Vec<FileRange>)>,
     /// Nothing follows.
     pub last: bool,
     /// On the last page: the columns of a sample.
@@ -114,10 +175,25 @@ pub struct Resume {
     pub source_offset_bytes: u64,
     /// Line ends before it.
     pub source_lines: u64,
-    /// Records before it.
+    /// Records before it, those left out too.
     pub rows: u64,
+    /// Records left out before it.
+    pub rows_skipped: u64,
+    /// File in which it begins, as [`Chunk::file_end`] counts.
+    pub file: u32,
     /// Accepted chunks after `next_chunk`.
     pub accepted_chunks: Vec<ChunkNumber>,
+}
+
+/// Records of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRows {
+    /// Path below the source folder; an archive's member as `archive.zip/member.csv`.
+    pub relative_path: String,
+    /// Records read.
+    pub rows: u64,
+    /// Of these, left out.
+    pub skipped: u64,
 }
 
 /// What a node tells the coordinator about an attempt.
@@ -131,10 +207,12 @@ pub enum Event {
     Completed {
         /// What the attempt did.
         counters: Counters,
-        /// Chunks of the file.
+        /// Chunks of the unit.
         chunks: u32,
-        /// Names in the header row, if the file has one.
-        columns: Vec<String>,
+        /// Records after the last chunk, of each file of several: all of them were left out.
+        files: Vec<FileRows>,
+        /// The quarantine of rows after the last chunk.
+        quarantine: Option<String>,
     },
     /// The attempt failed.
     Failed(crate::failure::Failure),
@@ -153,6 +231,17 @@ pub struct Report {
     pub event: Event,
 }
 
+/// What a storage service verifies of each block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integrity {
+    /// Nothing.
+    None,
+    /// An MD5.
+    Md5,
+    /// A CRC-64/NVME.
+    Crc64,
+}
+
 /// Where a node stages, as the coordinator grants it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StagingTarget {
@@ -160,8 +249,8 @@ pub enum StagingTarget {
     AzureBlob {
         /// Container URL with its signature.
         container_sas_url: String,
-        /// Let the service verify an MD5 of each block.
-        md5: bool,
+        /// What the service verifies of each block.
+        integrity: Integrity,
     },
     /// A folder.
     FileSystem {
@@ -173,10 +262,10 @@ pub enum StagingTarget {
 impl std::fmt::Debug for StagingTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::AzureBlob { container_sas_url, md5 } => f
+            Self::AzureBlob { container_sas_url, integrity } => f
                 .debug_struct("AzureBlob")
                 .field("container", &crate::failure::redact(container_sas_url))
-                .field("md5", md5)
+                .field("integrity", integrity)
                 .finish(),
             Self::FileSystem { folder } => f.debug_struct("FileSystem").field("folder", folder).finish(),
         }
@@ -194,32 +283,32 @@ pub enum Work {
         page_files_max: u32,
         /// Files to sample for columns and types.
         sample_files_max: u32,
+        /// Files larger than this are to be copied in parts of about this size; 0: none are.
+        split_bytes: u64,
     },
     /// Copy one file to staging.
     Copy(Box<CopyWork>),
 }
 
-/// Copy one file to staging.
+/// Copy what a unit covers to staging.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyWork {
-    /// The file, pinned.
+    /// The file, pinned. Of a pack: its first file.
     pub file: FileVersion,
+    /// What the unit covers.
+    pub scope: Scope,
     /// The source it belongs to.
     pub source: crate::activity::Source,
+    /// How to copy.
+    pub settings: crate::activity::Settings,
+    /// The date that rows' extents get.
+    pub creation_time: Option<crate::activity::CreationTime>,
+    /// Which columns are wanted.
+    pub plan: CopyPlan,
     /// Where to.
     pub staging: StagingTarget,
-    /// Largest chunk, in bytes before compression.
-    pub chunk_bytes_max: u64,
     /// What is staged already.
     pub resume: Resume,
-    /// Names that a header row may hold; empty: any.
-    pub columns_known: Vec<String>,
-    /// Names that a header row must hold.
-    pub columns_required: Vec<String>,
-    /// Fields of a record without a header; 0: as the first record.
-    pub fields_expected: u32,
-    /// gzip level of staged blobs, 1 to 9.
-    pub gzip_level: u32,
 }
 
 /// A lease with its work.

@@ -8,7 +8,7 @@ use ferry_common::{
     clock::Millis,
     failure::{Code, Failure},
     storage::{self, StagingStorage},
-    unit::StagingTarget,
+    unit::{self, StagingTarget},
 };
 use ferry_kusto::commands::IngestSource;
 use ring::hmac;
@@ -25,8 +25,8 @@ const OWN_TTL: Duration = Duration::from_secs(3600);
 
 /// Staging, and the secret that opens it.
 pub(crate) enum Access {
-    Key { container: Container, key: Secret, md5: bool },
-    Sas { container: String, sas: Secret, md5: bool },
+    Key { container: Container, key: Secret, integrity: unit::Integrity },
+    Sas { container: String, sas: Secret, integrity: unit::Integrity },
     Folder(String),
 }
 
@@ -78,6 +78,11 @@ impl Container {
     }
 }
 
+/// The address is one of Azure itself, of any cloud.
+fn is_azure_address(url: &str) -> bool {
+    url.split('/').nth(2).is_some_and(|host| host.contains(".blob.core."))
+}
+
 fn query_encoded(text: &str) -> String {
     text.bytes()
         .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
@@ -98,7 +103,14 @@ fn path_encoded(name: &str) -> String {
 impl Access {
     /// Resolves the secrets of an activity's staging.
     pub(crate) fn open(staging: &Staging) -> Result<Self, Failure> {
-        let md5 = staging.integrity == Integrity::Md5;
+        let is_azure = staging.container.as_deref().is_some_and(is_azure_address);
+        let integrity = match staging.integrity {
+            Integrity::None => unit::Integrity::None,
+            Integrity::Crc64 => unit::Integrity::Crc64,
+            Integrity::Auto if is_azure => unit::Integrity::Crc64,
+            // Emulators know the MD5 alone.
+            Integrity::Auto | Integrity::Md5 => unit::Integrity::Md5,
+        };
         let invalid = |why: &str| Failure::settings(Code::SettingsInvalid, why.to_owned());
         match staging.kind {
             StagingType::FileSystem => {
@@ -109,7 +121,7 @@ impl Access {
                 if let Some(sas) = &staging.sas {
                     let sas = sas.resolve()?;
                     let sas = Secret::new(sas.expose().trim_start_matches('?').to_owned());
-                    return Ok(Self::Sas { container: url.trim_end_matches('/').to_owned(), sas, md5 });
+                    return Ok(Self::Sas { container: url.trim_end_matches('/').to_owned(), sas, integrity });
                 }
                 let container = Container::parse(url).ok_or_else(|| {
                     invalid(
@@ -117,7 +129,7 @@ impl Access {
                     )
                 })?;
                 let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
-                Ok(Self::Key { container, key: key.resolve()?, md5 })
+                Ok(Self::Key { container, key: key.resolve()?, integrity })
             }
         }
     }
@@ -129,13 +141,17 @@ impl Access {
 
     fn target(&self, permissions: &str, expires: Millis) -> Result<StagingTarget, Failure> {
         Ok(match self {
-            Self::Key { container, key, md5 } => {
+            Self::Key { container, key, integrity } => {
                 let sas = container.signed(key, permissions, None, expires)?;
-                StagingTarget::AzureBlob { container_sas_url: format!("{}?{sas}", container.url), md5: *md5 }
+                StagingTarget::AzureBlob {
+                    container_sas_url: format!("{}?{sas}", container.url),
+                    integrity: *integrity,
+                }
             }
-            Self::Sas { container, sas, md5 } => {
-                StagingTarget::AzureBlob { container_sas_url: format!("{container}?{}", sas.expose()), md5: *md5 }
-            }
+            Self::Sas { container, sas, integrity } => StagingTarget::AzureBlob {
+                container_sas_url: format!("{container}?{}", sas.expose()),
+                integrity: *integrity,
+            },
             Self::Folder(folder) => StagingTarget::FileSystem { folder: folder.clone() },
         })
     }

@@ -10,15 +10,19 @@ use crate::{
         run::{RunEvent, RunState},
         unit::{Lease, RetryLimit, UnitEvent, UnitState},
     },
-    store::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, StoreError, UnitRow, Write},
+    store::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, StoreError, Tail, UnitRow, Write},
 };
 use ferry_common::{
+    activity::{Activity, FormatType},
     clock::Millis,
     failure::{Failure, Retry, with_causes},
     id::{AttemptNumber, ChunkNumber, LeaseToken, NodeId, RunId, UnitNumber},
     link::PAGE_FILES_MAX,
     staging,
-    unit::{AttemptKey, Chunk, CopyWork, Counters, Event, Grant, ListPage, Report, Resume, Work},
+    unit::{
+        AttemptKey, Chunk, CopyWork, Counters, Event, FileRange, FileVersion, Grant, ListPage, Report, Resume, Scope,
+        Work,
+    },
 };
 use std::time::Duration;
 
@@ -32,6 +36,11 @@ const EXTENSION_BYTES_MAX: usize = 16;
 pub(crate) const LEASES_MAX: u32 = 20_000;
 /// A node's last sign of life is stored about this often.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
+/// So long after the start of a run's copying a node takes no second unit while others have none: whoever asks first would
+/// else take what several nodes could do side by side.
+const SPREAD: Duration = Duration::from_secs(1);
+/// A node that was not heard for this long is not waited for.
+const NODE_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How often a held call looks by itself: units become due without a bell.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -75,8 +84,11 @@ impl From<ChangeError> for SyncError {
 }
 
 impl Core {
-    fn retry_limit(&self, run: &RunRow) -> RetryLimit {
-        RetryLimit { now: self.now(), failures_max: run.activity.settings.attempts_max }
+    fn retry_limit(&self, run: &RunRow, unit: UnitNumber) -> RetryLimit {
+        let settings = &run.activity.settings;
+        // Without a listing there is nothing to leave a file out of.
+        let skips_files = settings.skip_error_file && unit != UnitNumber::LISTING;
+        RetryLimit { now: self.now(), failures_max: settings.attempts_max, skips_files }
     }
 
     /// One exchange with a node. Held open while there is nothing to say, for as long as the node allows.
@@ -240,11 +252,13 @@ impl Core {
         let taken = match event {
             Event::Listed(page) => self.listed(&key, page).await?,
             Event::ChunkStaged(chunk) => self.chunk_staged(&key, chunk).await?,
-            Event::Completed { counters, chunks, columns } => self.completed(&key, counters, chunks, columns).await?,
+            Event::Completed { counters, chunks, files, quarantine } => {
+                self.completed(&key, counters, chunks, Tail { files, quarantine }).await?
+            }
             Event::Failed(failure) => {
                 let Some(run) = self.store.run(&key.run).await? else { return Ok(true) };
                 tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, code = %failure.code, "attempt failed: {}", failure.message);
-                let limit = self.retry_limit(&run);
+                let limit = self.retry_limit(&run, key.unit);
                 let event = UnitEvent::AttemptFailed { token, failure, limit };
                 self.change_unit(&key.run, key.unit, |_| Some(event.clone())).await?
             }
@@ -276,14 +290,11 @@ impl Core {
                 // Pages come in order; a gap means another attempt's page.
                 return Ok(false);
             }
-            let units = page
-                .files
-                .iter()
-                .zip(run.files + 1..)
-                .map(|(file, number)| UnitRow::new(run.id.clone(), UnitNumber(number), file.clone()));
-            let mut writes = vec![Write::InsertUnits(units.collect())];
+            let units = units_of_page(&run, &page);
             run.listing_page += 1;
             run.files += page.files.len() as u64;
+            run.units += units.len() as u64;
+            let mut writes = vec![Write::InsertUnits(units)];
             listing.state = if page.last {
                 run.sample = page.sample.clone();
                 run.warnings.extend(page.warnings.clone());
@@ -343,7 +354,7 @@ impl Core {
         key: &AttemptKey,
         counters: Counters,
         chunks: u32,
-        columns: Vec<String>,
+        tail: Tail,
     ) -> Result<bool, ChangeError> {
         for _ in 0..CONFLICTS_MAX {
             let Some(mut unit) = self.held_unit(key).await? else { return Ok(false) };
@@ -360,7 +371,7 @@ impl Core {
                     accepted.len(),
                     counters.rows_read
                 ));
-                let limit = self.retry_limit(&run);
+                let limit = self.retry_limit(&run, key.unit);
                 let event = UnitEvent::AttemptFailed { token: key.token.clone(), failure, limit };
                 return Ok(self.change_unit(&key.run, key.unit, |_| Some(event.clone())).await?);
             }
@@ -370,13 +381,13 @@ impl Core {
             }
             unit.counters = Counters {
                 // The attempts together have read the file once; a repeated part is not counted twice.
-                data_read_bytes: unit.file.size_bytes,
+                data_read_bytes: unit.size_bytes,
                 data_written_bytes: accepted.iter().map(|c| c.chunk.raw_bytes).sum(),
                 staged_bytes: accepted.iter().map(|c| c.chunk.staged_bytes).sum(),
                 rows_read: counters.rows_read,
                 rows_skipped: counters.rows_skipped,
             };
-            unit.columns.clone_from(&columns);
+            unit.tail = tail.clone();
             let known = self.store.unit_commands(&key.run, key.unit).await?;
             let commands = accepted.into_iter().filter(|c| known.iter().all(|k| k.chunk != c.chunk.number.0));
             let commands = commands.map(|c| CommandRow {
@@ -442,6 +453,10 @@ impl Core {
         let mut free = free;
         while free > 0 && !runs.is_empty() {
             let leased = self.store.leased_units(&Leases::ExpiredAt(Millis(i64::MAX)), LEASES_MAX).await?;
+            let others = self.idler_nodes(node, &leased).await?;
+            let waits_for_others =
+                |run: &RunRow| others && run.times.copying.is_some_and(|began| self.now().since(began) < SPREAD);
+            runs.retain(|run| !waits_for_others(run));
             let held_by = |run: &RunRow| leased.iter().filter(|u| u.run == run.id).count() as u32;
             let candidates: Vec<_> = runs
                 .iter()
@@ -463,6 +478,21 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Other nodes of the runtime have room and hold less than this one.
+    async fn idler_nodes(&self, node: &NodeRow, leased: &[UnitRow]) -> Result<bool, StoreError> {
+        let held = |id: &NodeId| leased.iter().filter(|u| u.state.lease().is_some_and(|l| l.node == *id)).count();
+        let own = held(&node.id);
+        if own == 0 {
+            return Ok(false);
+        }
+        let since = Millis(self.now().0 - i64::try_from(NODE_SILENCE_MAX.as_millis()).unwrap_or(0));
+        let nodes = self.store.nodes(since).await?;
+        Ok(nodes.iter().any(|other| {
+            let takes_work = !other.has_left && !other.is_draining && other.runtime == node.runtime;
+            other.id != node.id && takes_work && held(&other.id) < own.min(other.slots as usize)
+        }))
     }
 
     /// Leases one unit of the run, if one is pending.
@@ -499,7 +529,7 @@ impl Core {
                 // A new listing begins from nothing: what an earlier one found may have changed.
                 let Some(current) = self.store.run(&run.id).await? else { return Ok(None) };
                 writes.push(Write::DeleteFiles(run.id.clone()));
-                writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, ..current })));
+                writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, units: 0, ..current })));
             }
             match self.store.commit(writes).await {
                 Ok(()) => {
@@ -519,21 +549,22 @@ impl Core {
         let activity = &run.activity;
         if unit.number == UnitNumber::LISTING {
             let source = Box::new(activity.source.clone());
-            let work = Work::List { source, page_files_max: PAGE_FILES_MAX, sample_files_max: SAMPLE_FILES_MAX };
+            let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
+            let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
+            let work = Work::List { source, page_files_max, sample_files_max, split_bytes };
             return Ok(Grant { key, work });
         }
         let plan = run.plan.as_ref().ok_or_else(|| Failure::internal("the run has no plan yet"))?;
         let chunks = self.store.chunks(&run.id, unit.number).await?;
         let work = Work::Copy(Box::new(CopyWork {
             file: unit.file.clone(),
+            scope: unit.scope.clone(),
             source: activity.source.clone(),
+            settings: activity.settings.clone(),
+            creation_time: activity.sink.creation_time.clone(),
+            plan: plan.copy.clone(),
             staging: Access::open(&activity.staging)?.for_node(self.now())?,
-            chunk_bytes_max: activity.settings.chunk_bytes_max(),
             resume: resume_after(&chunks),
-            columns_known: plan.columns_known.clone(),
-            columns_required: plan.columns_required.clone(),
-            fields_expected: plan.fields_expected,
-            gzip_level: activity.settings.compression_level,
         }));
         Ok(Grant { key, work })
     }
@@ -553,6 +584,78 @@ impl Core {
             }
         }
     }
+}
+
+/// Files smaller than this are packed.
+const PACK_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Files on a page from which on packing pays: fewer are better spread over the nodes.
+const PACK_FILES_MIN: usize = 64;
+/// Bytes of a pack, as stored, about.
+const PACK_BYTES: u64 = 32 << 20;
+/// Parts of a large file are not smaller than this.
+const SPLIT_BYTES_MIN: u64 = 64 << 20;
+
+/// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.
+fn split_bytes(activity: &Activity) -> u64 {
+    (activity.settings.chunk_bytes_max() / 4).max(SPLIT_BYTES_MIN)
+}
+
+/// The units of a page's files: one a file, but for large files that are split and small ones that are packed.
+fn units_of_page(run: &RunRow, page: &ListPage) -> Vec<UnitRow> {
+    let settings = &run.activity.settings;
+    let format = run.activity.source.format.kind;
+    let is_small = |file: &FileVersion| file.size_bytes <= PACK_FILE_BYTES_MAX && !is_archive(&file.path);
+    let small = page.files.iter().filter(|f| is_small(f)).count();
+    // A file of a pack cannot be left out alone.
+    let packs = settings.pack_small_files && !settings.skip_error_file && format.is_text() && small >= PACK_FILES_MIN;
+    let mut units = Vec::new();
+    let mut number = run.units;
+    let mut new = |file: &FileVersion| {
+        number += 1;
+        UnitRow::new(run.id.clone(), UnitNumber(number), file.clone())
+    };
+    let mut pack: Vec<FileVersion> = Vec::new();
+    let mut pack_bytes = 0;
+    for (index, file) in page.files.iter().enumerate() {
+        if let Some((_, ranges)) = page.splits.iter().find(|(at, _)| *at as usize == index) {
+            let bytes = |r: &FileRange| match format {
+                // Parts are counted in row groups.
+                FormatType::Parquet => file.size_bytes / u64::from(r.count.max(1)),
+                _ => r.end.saturating_sub(r.start),
+            };
+            for range in ranges {
+                let mut unit = new(file);
+                (unit.size_bytes, unit.scope) = (bytes(range), Scope::Range(*range));
+                unit.file_count = u32::from(range.number == 0);
+                units.push(unit);
+            }
+        } else if packs && is_small(file) {
+            pack_bytes += file.size_bytes;
+            pack.push(file.clone());
+            if pack_bytes >= PACK_BYTES {
+                units.push(packed(new(&pack[0]), std::mem::take(&mut pack), pack_bytes));
+                pack_bytes = 0;
+            }
+        } else {
+            units.push(new(file));
+        }
+    }
+    if !pack.is_empty() {
+        units.push(packed(new(&pack[0]), pack, pack_bytes));
+    }
+    units
+}
+
+fn packed(mut unit: UnitRow, files: Vec<FileVersion>, bytes: u64) -> UnitRow {
+    (unit.size_bytes, unit.file_count) = (bytes, files.len() as u32);
+    unit.scope = Scope::Pack(files);
+    unit
+}
+
+/// The name is one of an archive: it is many files by itself.
+fn is_archive(path: &str) -> bool {
+    let name = path.to_ascii_lowercase();
+    [".zip", ".tar", ".tgz", ".tbz2", ".txz"].iter().any(|end| name.ends_with(end)) || name.contains(".tar.")
 }
 
 /// How the values of a run's `ingest-by:` tags begin.
@@ -577,6 +680,8 @@ fn resume_after(accepted: &[ChunkRow]) -> Resume {
             source_offset_bytes: chunk.source_end_bytes,
             source_lines: chunk.source_lines_end,
             rows: chunk.rows_end,
+            rows_skipped: chunk.skipped_end,
+            file: chunk.file_end,
             accepted_chunks,
         },
     }
@@ -601,6 +706,11 @@ mod tests {
                 rows_end: u64::from(n + 1) * 5,
                 source_lines_end: u64::from(n + 1) * 6,
                 crc32: 0,
+                file_end: 0,
+                skipped_end: 0,
+                quarantine: None,
+                created: None,
+                files: Vec::new(),
             },
         };
         numbers.iter().map(row).collect()

@@ -1,11 +1,13 @@
-//! Turns what is known of source and table into a plan: which column comes from where. Pure.
+//! Turns what is known of source and table into a plan: which column comes from where, and in which form it is staged.
+//! Pure.
 //!
 //! Azure Data Explorer validates nothing loudly: a name that does not match becomes nulls. So every name is held against
 //! the table and the sample here, before a byte is staged.
 
 use ferry_common::{
-    activity::{Activity, ColumnMapping, FormatType, Mapping},
+    activity::{Activity, ColumnMapping, FormatType, Mapping, SchemaDrift, Shape},
     failure::{Code, Failure, Fault, Retry},
+    plan::{ColumnFrom, CopyColumn, CopyPlan},
     unit::SampleColumn,
 };
 use ferry_kusto::commands::{IngestMapping, MappedColumn, MappedSource, TableColumn};
@@ -14,17 +16,13 @@ use serde::{Deserialize, Serialize};
 /// How records of every file become columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Which column comes from where.
+    /// What nodes stage.
+    pub copy: CopyPlan,
+    /// How the cluster reads what is staged.
     pub mapping: PlannedMapping,
-    /// Names that a header row may hold; empty: any.
-    pub columns_known: Vec<String>,
-    /// Names that a header row must hold.
-    pub columns_required: Vec<String>,
-    /// Fields of a record without a header; 0: as the first record.
-    pub fields_expected: u32,
 }
 
-/// Which column comes from where.
+/// How the cluster reads staged records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlannedMapping {
     /// Spelled out.
@@ -46,14 +44,12 @@ pub struct PlannedColumn {
     pub source: PlannedSource,
 }
 
-/// Where a column comes from.
+/// Where a column comes from in a staged record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlannedSource {
-    /// The column of this name in each file's header row.
-    Name(String),
     /// Position in the record, from 0.
     Ordinal(u32),
-    /// Path in the JSON record.
+    /// Path in the JSON record, or in the Parquet schema.
     Path(String),
 }
 
@@ -103,6 +99,7 @@ pub fn columns_to_create(
     sample: &[SampleColumn],
     table: &TableSchema,
 ) -> Result<Vec<TableColumn>, Failure> {
+    let from_path = |path: &str| path.strip_prefix("$.").filter(|p| !p.contains(['.', '['])).map(str::to_owned);
     let kind_of = |source: Option<&str>| {
         source.and_then(|name| sample.iter().find(|c| c.name == name)).map_or("string", |c| c.kind.as_str()).to_owned()
     };
@@ -111,7 +108,8 @@ pub fn columns_to_create(
             .iter()
             .map(|m| {
                 let by_ordinal = m.source.ordinal.and_then(|n| sample.get(n as usize - 1)).map(|c| c.name.as_str());
-                let source = m.source.name.as_deref().or(by_ordinal);
+                let path = m.source.path.as_deref().and_then(from_path);
+                let source = m.source.name.as_deref().or(by_ordinal).or(path.as_deref());
                 TableColumn { name: m.sink.name.clone(), kind: m.sink.kind.clone().unwrap_or_else(|| kind_of(source)) }
             })
             .collect(),
@@ -129,26 +127,34 @@ pub fn columns_to_create(
     Ok(columns.into_iter().map(|c| table.column(&c.name).cloned().unwrap_or(c)).collect())
 }
 
+/// Columns of the sample that the table lacks, where the settings say that they are to be added.
+pub fn columns_to_add(activity: &Activity, sample: &[SampleColumn], table: &TableSchema) -> Vec<TableColumn> {
+    let by_name = activity.sink.mapping.columns.is_none() && activity.sink.mapping.reference.is_none();
+    if activity.sink.schema_drift != SchemaDrift::AddColumns || !by_name || !activity.source.format.has_names() {
+        return Vec::new();
+    }
+    let TableSchema::Columns(_) = table else { return Vec::new() };
+    let is_new = |c: &&SampleColumn| table.column(&c.name).is_none();
+    sample.iter().filter(is_new).map(|c| TableColumn { name: c.name.clone(), kind: c.kind.clone() }).collect()
+}
+
 /// The plan, and what the user should know of it.
 pub fn plan(activity: &Activity, sample: &[SampleColumn], table: &TableSchema) -> Result<(Plan, Vec<String>), Failure> {
     let mapping = &activity.sink.mapping;
-    let nothing = Plan {
-        mapping: PlannedMapping::Order,
-        columns_known: Vec::new(),
-        columns_required: Vec::new(),
-        fields_expected: 0,
+    let base = CopyPlan {
+        collection: mapping.collection_reference.clone(),
+        complex_to_string: mapping.map_complex_values_to_string,
+        conversion: mapping.type_conversion_settings.clone().unwrap_or_default(),
+        ..CopyPlan::default()
     };
     match mapping {
         Mapping { reference: Some(reference), .. } => {
-            Ok((Plan { mapping: PlannedMapping::Reference(reference.clone()), ..nothing }, Vec::new()))
+            let copy = CopyPlan { ignores_unknown: true, ..base };
+            Ok((Plan { copy, mapping: PlannedMapping::Reference(reference.clone()) }, Vec::new()))
         }
-        Mapping { columns: Some(columns), .. } => plan_columns(activity, columns, sample, table, nothing),
-        _ => match activity.source.format.kind {
-            FormatType::DelimitedText if !activity.source.format.has_header() => {
-                plan_order(activity, sample, table, nothing)
-            }
-            _ => plan_names(activity, sample, table, nothing),
-        },
+        Mapping { columns: Some(columns), .. } => plan_columns(activity, columns, sample, table, base),
+        _ if activity.source.format.has_names() => plan_names(activity, sample, table, base),
+        _ => plan_order(activity, sample, table, base),
     }
 }
 
@@ -156,14 +162,19 @@ fn missing(message: String) -> Failure {
     Failure::settings(Code::MappingColumnMissing, message)
 }
 
+fn copy_column(name: &str, kind: Option<&str>, source: ColumnFrom, format: Option<&String>) -> CopyColumn {
+    CopyColumn { name: name.to_owned(), kind: kind.and_then(|k| k.parse().ok()), source, format: format.cloned() }
+}
+
 fn plan_columns(
     activity: &Activity,
     columns: &[ColumnMapping],
     sample: &[SampleColumn],
     table: &TableSchema,
-    nothing: Plan,
+    base: CopyPlan,
 ) -> Result<(Plan, Vec<String>), Failure> {
-    let is_json = activity.source.format.kind == FormatType::Json;
+    let shape = activity.source.format.kind.shape();
+    let is_added = |name: &str| sample.iter().any(|c| c.is_added && c.name == name);
     let mut warnings = Vec::new();
     let mut required = Vec::new();
     let mut planned = Vec::new();
@@ -180,41 +191,39 @@ fn plan_columns(
         let source = match (&mapped.source.name, mapped.source.ordinal, &mapped.source.path) {
             (Some(name), ..) => {
                 let is_seen = sample.iter().any(|c| c.name == *name);
-                if is_json {
-                    if !is_seen {
-                        warnings.push(format!(
-                            "no sampled record has property {name:?}; column {:?} may stay empty",
-                            mapped.sink.name
-                        ));
-                    }
-                    PlannedSource::Path(json_path(name))
-                } else {
-                    if !is_seen && !sample.is_empty() {
-                        let names: Vec<_> = sample.iter().map(|c| c.name.as_str()).collect();
-                        return Err(missing(format!(
-                            "sink.mapping.columns names source column {name:?}, but the header rows have: {}",
-                            names.join(", ")
-                        )));
-                    }
-                    required.push(name.clone());
-                    PlannedSource::Name(name.clone())
-                }
-            }
-            (_, Some(ordinal), _) => {
-                if !sample.is_empty() && ordinal as usize > sample.len() {
+                if shape == Shape::Objects && !is_seen && base.collection.is_none() {
+                    warnings.push(format!(
+                        "no sampled record has property {name:?}; column {:?} may stay empty",
+                        mapped.sink.name
+                    ));
+                } else if shape != Shape::Objects && !is_seen && !sample.is_empty() {
                     return Err(missing(format!(
-                        "sink.mapping.columns asks for field {ordinal}, but records have {} fields",
-                        sample.len()
+                        "sink.mapping.columns names source column {name:?}, but the files have: {}",
+                        sample_names(sample)
                     )));
                 }
-                PlannedSource::Ordinal(ordinal.saturating_sub(1))
+                if shape != Shape::Objects && !is_added(name) {
+                    required.push(name.clone());
+                }
+                ColumnFrom::Name(name.clone())
             }
-            (_, _, path) => PlannedSource::Path(path.clone().unwrap_or_default()),
+            (_, Some(ordinal), _) => {
+                let fields = sample.iter().filter(|c| !c.is_added).count();
+                if !sample.is_empty() && ordinal as usize > fields {
+                    return Err(missing(format!(
+                        "sink.mapping.columns asks for field {ordinal}, but records have {fields} fields"
+                    )));
+                }
+                ColumnFrom::Ordinal(ordinal.saturating_sub(1))
+            }
+            (_, _, path) => ColumnFrom::Path(path.clone().unwrap_or_default()),
         };
-        let kind = known.map(|c| c.kind.clone()).or(mapped.sink.kind.clone());
-        planned.push(PlannedColumn { column: mapped.sink.name.clone(), kind, source });
+        let kind = known.map(|c| c.kind.as_str()).or(mapped.sink.kind.as_deref());
+        planned.push(copy_column(&mapped.sink.name, kind, source, mapped.source.format.as_ref()));
     }
-    Ok((Plan { mapping: PlannedMapping::Columns(planned), columns_required: required, ..nothing }, warnings))
+    // What is not mapped is left out on purpose.
+    let copy = CopyPlan { columns: planned, required, ignores_unknown: true, ..base };
+    Ok((finish(activity, sample, copy), warnings))
 }
 
 /// By order: the first field into the first column, and so on.
@@ -222,10 +231,10 @@ fn plan_order(
     activity: &Activity,
     sample: &[SampleColumn],
     table: &TableSchema,
-    nothing: Plan,
+    base: CopyPlan,
 ) -> Result<(Plan, Vec<String>), Failure> {
     let TableSchema::Columns(columns) = table else {
-        return Ok((nothing, vec![hidden_warning(activity)]));
+        return Ok((Plan { copy: base, mapping: PlannedMapping::Order }, vec![hidden_warning(activity)]));
     };
     if sample.len() > columns.len() {
         return Err(missing(format!(
@@ -246,15 +255,14 @@ fn plan_order(
         ));
     }
     let width = if sample.is_empty() { columns.len() } else { sample.len() };
-    let planned = columns[..width].iter().zip(0..).map(|(c, at)| PlannedColumn {
-        column: c.name.clone(),
-        kind: Some(c.kind.clone()),
-        source: PlannedSource::Ordinal(at),
+    let planned = columns[..width].iter().zip(0..).map(|(column, at)| {
+        let added = sample.get(at as usize).filter(|c| c.is_added);
+        let source = added.map_or(ColumnFrom::Ordinal(at), |c| ColumnFrom::Name(c.name.clone()));
+        copy_column(&column.name, Some(&column.kind), source, None)
     });
-    Ok((
-        Plan { mapping: PlannedMapping::Columns(planned.collect()), fields_expected: sample.len() as u32, ..nothing },
-        warnings,
-    ))
+    let fields = sample.iter().filter(|c| !c.is_added).count() as u32;
+    let copy = CopyPlan { columns: planned.collect(), fields_expected: fields, ..base };
+    Ok((finish(activity, sample, copy), warnings))
 }
 
 /// By name: each source column into the table column of the same name.
@@ -262,26 +270,35 @@ fn plan_names(
     activity: &Activity,
     sample: &[SampleColumn],
     table: &TableSchema,
-    nothing: Plan,
+    base: CopyPlan,
 ) -> Result<(Plan, Vec<String>), Failure> {
-    let is_json = activity.source.format.kind == FormatType::Json;
     let mut warnings = Vec::new();
+    let mut ignored = Vec::new();
     match table {
         TableSchema::Hidden => warnings.push(hidden_warning(activity)),
         TableSchema::Columns(columns) => {
             let stray: Vec<_> =
-                sample.iter().filter(|c| table.column(&c.name).is_none()).map(|c| c.name.as_str()).collect();
-            if !stray.is_empty() {
-                return Err(missing(format!(
-                    "source columns {} have no column of that name in table {}, which has: {}; set sink.createTable: true \
-                     to add them, or list the columns to copy in sink.mapping.columns",
-                    stray.join(", "),
-                    activity.sink.table,
-                    names_of(table)
-                )));
-            }
+                sample.iter().filter(|c| table.column(&c.name).is_none()).map(|c| c.name.clone()).collect();
             let empty: Vec<_> =
                 columns.iter().filter(|c| sample.iter().all(|s| s.name != c.name)).map(|c| c.name.as_str()).collect();
+            if !stray.is_empty() {
+                if activity.sink.schema_drift != SchemaDrift::Ignore {
+                    let unfilled = match empty.as_slice() {
+                        [] => String::new(),
+                        empty => format!("; table columns without a source column: {}", empty.join(", ")),
+                    };
+                    return Err(missing(format!(
+                        "source columns {} have no column of that name in table {}, which has: {}{unfilled}; set \
+                         sink.schemaDrift: addColumns to add them or ignore to leave them out, or list the columns to \
+                         copy in sink.mapping.columns",
+                        stray.join(", "),
+                        activity.sink.table,
+                        names_of(table)
+                    )));
+                }
+                warnings.push(format!("source columns that the table lacks are left out: {}", stray.join(", ")));
+                ignored = stray;
+            }
             if !empty.is_empty() && !sample.is_empty() {
                 warnings.push(format!(
                     "table columns without a source column of that name stay empty: {}",
@@ -290,18 +307,70 @@ fn plan_names(
             }
         }
     }
-    let planned = |name: &str| PlannedColumn {
-        column: name.to_owned(),
-        kind: table.column(name).map(|c| c.kind.clone()),
-        source: if is_json { PlannedSource::Path(json_path(name)) } else { PlannedSource::Name(name.to_owned()) },
-    };
+    let is_kept = |name: &String| !ignored.contains(name);
+    let mut names: Vec<String> = sample.iter().map(|c| c.name.clone()).filter(is_kept).collect();
     // Files may have columns that the sample did not see: what the table has is known, too.
-    let mut known: Vec<String> = sample.iter().map(|c| c.name.clone()).collect();
+    let mut late = Vec::new();
     if let TableSchema::Columns(columns) = table {
-        known.extend(columns.iter().map(|c| c.name.clone()).filter(|name| !known.contains(name)).collect::<Vec<_>>());
+        late = columns.iter().map(|c| c.name.clone()).filter(|name| !names.contains(name)).collect();
     }
-    let mapping = PlannedMapping::Columns(known.iter().map(|name| planned(name)).collect());
-    Ok((Plan { mapping, columns_known: if is_json { Vec::new() } else { known }, ..nothing }, warnings))
+    names.extend(late.iter().cloned());
+    let planned = names.iter().map(|name| {
+        copy_column(name, table.column(name).map(|c| c.kind.as_str()), ColumnFrom::Name(name.clone()), None)
+    });
+    let ignores_unknown = activity.sink.schema_drift == SchemaDrift::Ignore;
+    let copy = CopyPlan { columns: planned.collect(), late, ignored, ignores_unknown, ..base };
+    Ok((finish(activity, sample, copy), warnings))
+}
+
+/// Decides in which form records are staged, and how the cluster reads them.
+fn finish(activity: &Activity, sample: &[SampleColumn], mut copy: CopyPlan) -> Plan {
+    let shape = activity.source.format.kind.shape();
+    let settings = &activity.settings;
+    let leads_deep = |path: &str| path != "$" && path.trim_start_matches("$.").contains(['.', '[']);
+    copy.rewrites = match shape {
+        Shape::Fields => false,
+        Shape::Objects => {
+            // A value deep in a record cannot be replaced where it stands.
+            let is_deep = |c: &CopyColumn| matches!(&c.source, ColumnFrom::Path(path) if leads_deep(path));
+            copy.collection.is_some() || (settings.check_values && copy.columns.iter().any(is_deep))
+        }
+        Shape::Columns => !is_parquet_read_as_it_is(activity, sample, &copy),
+    };
+    if shape == Shape::Fields {
+        copy.layout = sample.iter().map(|c| c.name.clone()).collect();
+    }
+    let staged_names: Vec<&String> = copy.layout.iter().chain(&copy.late).collect();
+    let columns = copy.columns.iter().zip(0..).filter_map(|(column, at)| {
+        let source = match (&column.source, shape) {
+            _ if copy.rewrites => PlannedSource::Ordinal(at),
+            (ColumnFrom::Ordinal(at), _) => PlannedSource::Ordinal(*at),
+            (ColumnFrom::Path(path), _) => PlannedSource::Path(path.clone()),
+            (ColumnFrom::Name(name), Shape::Fields) => {
+                PlannedSource::Ordinal(u32::try_from(staged_names.iter().position(|n| *n == name)?).ok()?)
+            }
+            (ColumnFrom::Name(name), _) => PlannedSource::Path(json_path(name)),
+        };
+        Some(PlannedColumn { column: column.name.clone(), kind: column.kind.map(|k| k.as_str().to_owned()), source })
+    });
+    let mapping = PlannedMapping::Columns(columns.collect());
+    Plan { copy, mapping }
+}
+
+/// The cluster fills every column from the files' own Parquet, and nothing must change.
+fn is_parquet_read_as_it_is(activity: &Activity, sample: &[SampleColumn], copy: &CopyPlan) -> bool {
+    let is_filled = |column: &CopyColumn| {
+        let ColumnFrom::Name(name) = &column.source else { return false };
+        match (sample.iter().find(|c| c.name == *name), column.kind) {
+            (Some(seen), Some(kind)) => !seen.is_added && seen.reads_as.contains(&kind),
+            // The table has it, the sample does not: it stays empty.
+            (None, _) => true,
+            (Some(seen), None) => !seen.is_added,
+        }
+    };
+    activity.source.format.kind == FormatType::Parquet
+        && activity.sink.creation_time.as_ref().is_none_or(|t| t.column.is_none())
+        && copy.columns.iter().all(is_filled)
 }
 
 fn hidden_warning(activity: &Activity) -> String {
@@ -309,6 +378,10 @@ fn hidden_warning(activity: &Activity) -> String {
         "the columns of table {} may not be looked at; names that do not match it become nulls",
         activity.sink.table
     )
+}
+
+fn sample_names(sample: &[SampleColumn]) -> String {
+    sample.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn names_of(table: &TableSchema) -> String {
@@ -324,22 +397,20 @@ fn json_path(name: &str) -> String {
 }
 
 impl Plan {
-    /// The inline mapping for a file whose header row has these names. A column that the file lacks is left out.
-    pub fn mapping_for(&self, header: &[String]) -> IngestMapping {
+    /// How the cluster reads the run's staged records: the same for every file.
+    pub fn ingest_mapping(&self) -> IngestMapping {
         let columns = match &self.mapping {
             PlannedMapping::Order => return IngestMapping::None,
             PlannedMapping::Reference(reference) => return IngestMapping::Reference(reference.clone()),
             PlannedMapping::Columns(columns) => columns,
         };
-        let mapped = columns.iter().filter_map(|c| {
-            let source = match &c.source {
-                PlannedSource::Name(name) => {
-                    MappedSource::Ordinal(u32::try_from(header.iter().position(|h| h == name)?).ok()?)
-                }
+        let mapped = columns.iter().map(|c| MappedColumn {
+            column: c.column.clone(),
+            kind: c.kind.clone(),
+            source: match &c.source {
                 PlannedSource::Ordinal(at) => MappedSource::Ordinal(*at),
                 PlannedSource::Path(path) => MappedSource::Path(path.clone()),
-            };
-            Some(MappedColumn { column: c.column.clone(), kind: c.kind.clone(), source })
+            },
         });
         IngestMapping::Inline(mapped.collect())
     }
@@ -359,7 +430,15 @@ mod tests {
     }
 
     fn sample(columns: &[(&str, &str)]) -> Vec<SampleColumn> {
-        columns.iter().map(|(n, k)| SampleColumn { name: (*n).to_owned(), kind: (*k).to_owned() }).collect()
+        columns
+            .iter()
+            .map(|(n, k)| SampleColumn {
+                name: (*n).to_owned(),
+                kind: (*k).to_owned(),
+                is_added: false,
+                reads_as: Vec::new(),
+            })
+            .collect()
     }
 
     fn table(columns: &[(&str, &str)]) -> TableSchema {
@@ -370,16 +449,15 @@ mod tests {
     const HEADER: &str = "{type: DelimitedText, firstRowAsHeader: true}";
     const PLAIN: &str = "{type: DelimitedText}";
 
-    fn ordinals(plan: &Plan, header: &[&str]) -> Vec<(String, MappedSource)> {
-        let header: Vec<_> = header.iter().map(|h| (*h).to_owned()).collect();
-        match plan.mapping_for(&header) {
+    fn ordinals(plan: &Plan) -> Vec<(String, MappedSource)> {
+        match plan.ingest_mapping() {
             IngestMapping::Inline(columns) => columns.into_iter().map(|c| (c.column, c.source)).collect(),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn by_name_follows_each_files_own_order() {
+    fn by_name_follows_the_samples_order() {
         let (plan, warnings) = plan(
             &activity(HEADER, "{by: name}"),
             &sample(&[("a", "long"), ("b", "string")]),
@@ -388,9 +466,9 @@ mod tests {
         .unwrap();
         assert!(warnings[0].contains("stay empty: c"), "{warnings:?}");
         let at = |c: &str, n| (c.to_owned(), MappedSource::Ordinal(n));
-        assert_eq!(ordinals(&plan, &["b", "a"]), [at("a", 1), at("b", 0)]);
-        assert_eq!(ordinals(&plan, &["a", "c"]), [at("a", 0), at("c", 1)]);
-        assert_eq!(plan.columns_known, ["a", "b", "c"]);
+        // A column that the table has and the sample lacks comes after the others, in files that have it.
+        assert_eq!(ordinals(&plan), [at("a", 0), at("b", 1), at("c", 2)]);
+        assert_eq!((plan.copy.layout, plan.copy.late), (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]));
     }
 
     #[test]
@@ -401,8 +479,8 @@ mod tests {
             &table(&[("x", "long"), ("y", "long")]),
         )
         .unwrap();
-        assert_eq!(ordinals(&plan, &[]), [("x".to_owned(), MappedSource::Ordinal(0))]);
-        assert_eq!(plan.fields_expected, 1);
+        assert_eq!(ordinals(&plan), [("x".to_owned(), MappedSource::Ordinal(0))]);
+        assert_eq!(plan.copy.fields_expected, 1);
     }
 
     #[test]
@@ -410,7 +488,7 @@ mod tests {
         let (plan, _) =
             plan(&activity("{type: Json}", "{by: name}"), &sample(&[("it's", "long")]), &table(&[("it's", "long")]))
                 .unwrap();
-        assert_eq!(ordinals(&plan, &[]), [("it's".to_owned(), MappedSource::Path(r"$['it\'s']".to_owned()))]);
+        assert_eq!(ordinals(&plan), [("it's".to_owned(), MappedSource::Path(r"$['it\'s']".to_owned()))]);
     }
 
     #[test]

@@ -117,8 +117,8 @@ fn stages(
     let copied = counts.counters;
     let ended = times.ended;
     let copy = CopyStage {
-        files_total: counts.total(),
-        files_done: counts.staged + counts.ingested,
+        files_total: counts.files_total,
+        files_done: counts.files_done,
         bytes_total: counts.bytes_total,
         bytes_done: (counts.bytes_done + live.data_read_bytes).min(counts.bytes_total),
         rows_read: copied.rows_read + live.rows_read,
@@ -238,7 +238,7 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
         "dataWritten": ingest.bytes_visible,
         "filesRead": copy.files_done,
         "filesWritten": ingest.commands_done,
-        "filesSkipped": 0,
+        "filesSkipped": counts.files_skipped,
         "sourcePeakConnections": peak,
         "sinkPeakConnections": peak,
         "rowsRead": copy.rows_read,
@@ -266,7 +266,7 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
         },
         "nodes": nodes.into_iter().map(|(name, (files, bytes))| json!({"name": name, "files": files, "dataRead": bytes})).collect::<Vec<_>>(),
         "files": file_values,
-        "filesNotListed": counts.total().saturating_sub(u64::from(FILES_MAX)),
+        "filesNotListed": counts.files_total.saturating_sub(u64::from(FILES_MAX)),
         "ingest": ingest_values,
     }))
 }

@@ -103,6 +103,7 @@ impl Adx {
         match verb.as_str() {
             "show" => self.show(request, &mut parser).await.map(Outcome::Result),
             "create" => self.create(request, &mut parser).await.map(Outcome::Result),
+            "alter" => self.alter(request, &mut parser).await.map(Outcome::Result),
             "drop" => self.drop_entity(request, &mut parser).await.map(Outcome::Result),
             "clear" => self.clear(request, &mut parser).await.map(Outcome::Result),
             "move" => self.move_extents(request, &mut parser).await.map(Outcome::Result),
@@ -207,7 +208,12 @@ impl Adx {
                         return p.fail("'has' or 'contains'");
                     }
                     let wanted = p.text()?.to_lowercase();
-                    extents.retain(|e| e.tags.iter().any(|t| t.to_lowercase().contains(&wanted)) != negated);
+                    // The service's `has` is about whole tags here.
+                    let is_found = |tag: &String| {
+                        let tag = tag.to_lowercase();
+                        if has { tag == wanted } else { tag.contains(&wanted) }
+                    };
+                    extents.retain(|e| e.tags.iter().any(is_found) != negated);
                     if !p.words(&["and", "tags"]) {
                         break;
                     }
@@ -343,27 +349,23 @@ impl Adx {
         let known = self.catalogue.table(db, &name).await?;
         let table = match known {
             Some(table) if !merge => table,
-            Some(mut table) => {
-                for column in columns {
-                    match table.columns.iter().find(|c| c.name == column.name) {
-                        None => table.columns.push(column),
-                        Some(old) if old.kind == column.kind => {}
-                        Some(old) => {
-                            return Err(AdxError::bad_request(format!(
-                                "Column '{}' of table '{name}' has type {} and cannot become {}.",
-                                old.name,
-                                old.kind.name(),
-                                column.kind.name()
-                            )));
-                        }
-                    }
-                }
-                table
-            }
+            Some(table) => merged(table, columns)?,
             None => Table { name, columns },
         };
         self.catalogue.put_table(db, &table).await?;
         Ok(table_frame(db, &[table]))
+    }
+
+    async fn alter(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        if !p.sign("-") || !p.words(&["merge", "table"]) {
+            return Err(AdxError::not_supported("only .alter-merge table is supported by local-adx"));
+        }
+        let table = self.existing_table(&request.db, &p.name()?).await?;
+        let columns = column_list(p)?;
+        expect_end(p)?;
+        let table = merged(table, columns)?;
+        self.catalogue.put_table(&request.db, &table).await?;
+        Ok(table_frame(&request.db, &[table]))
     }
 
     async fn drop_entity(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
@@ -551,58 +553,10 @@ impl Adx {
     }
 
     async fn properties(&self, db: &str, table: &Table, p: &mut Parser) -> Result<Properties, AdxError> {
-        let mut properties = Properties { format: "csv".to_owned(), ..Properties::default() };
-        if !p.word("with") {
-            return Ok(properties);
-        }
-        p.expect("(")?;
-        let bad = |name: &str, why: &dyn std::fmt::Display| {
-            AdxError::bad_request(format!("ingestion property '{name}': {why}"))
-        };
-        let mut reference = None;
-        loop {
-            let name = p.name()?;
-            p.expect("=")?;
-            let value = match p.advance() {
-                Some(Token::Text(text)) => text,
-                Some(Token::Ident(word)) => word,
-                Some(Token::Long(number)) => number.to_string(),
-                _ => return p.fail("a value"),
-            };
-            let list = || serde_json::from_str::<Vec<String>>(&value).map_err(|e| bad(&name, &e));
-            match name.as_str() {
-                "format" => properties.format = value.to_lowercase(),
-                "ingestionMapping" => properties.mapping = Some(value.clone()),
-                "ingestionMappingReference" => reference = Some(value.clone()),
-                "ignoreFirstRecord" => {
-                    properties.ignore_first_record = value.eq_ignore_ascii_case("true") || value == "1"
-                }
-                "tags" => properties.tags = list()?,
-                "ingestIfNotExists" => properties.if_not_exists = list()?,
-                "validationPolicy" => {
-                    let policy: serde_json::Value = serde_json::from_str(&value).map_err(|e| bad(&name, &e))?;
-                    let is =
-                        |key: &str, wanted: i64| policy.get(key).and_then(serde_json::Value::as_i64) == Some(wanted);
-                    properties.strict_width = is("ValidationOptions", 1) && is("ValidationImplications", 0);
-                }
-                "persistDetails" | "ingestionMappingType" => {}
-                other => {
-                    return Err(AdxError::not_supported(format!(
-                        "ingestion property '{other}' is not supported by local-adx"
-                    )));
-                }
-            }
-            if !p.sign(",") {
-                p.expect(")")?;
-                break;
-            }
-        }
-        if let Some(name) = reference {
-            if properties.mapping.is_some() {
-                return Err(AdxError::bad_request("BadRequest_DuplicateMapping: a mapping and a reference to one"));
-            }
-            let kind = if properties.format == "json" { "json" } else { "csv" };
-            let mapping = self.catalogue.mapping(db, &table.name, kind, &name).await?;
+        let mut properties = Properties::parse(p)?;
+        if let Some(name) = &properties.mapping_reference {
+            let kind = ingest::mapping_kind(&properties.format);
+            let mapping = self.catalogue.mapping(db, &table.name, kind, name).await?;
             let missing = || {
                 AdxError::no_mapping(format!(
                     "BadRequest_MappingReferenceWasNotFound: no {kind} mapping '{name}' on table '{}'",
@@ -697,7 +651,7 @@ impl Adx {
         let path = self.catalogue.extent_path(&id);
         let (from, is_download) = ingest::fetch(&self.http, source, self.catalogue.download_path()).await?;
         let (name, table, to) = (source.to_owned(), table.clone(), path.clone());
-        let tags = properties.tags.clone();
+        let (tags, created_ticks) = (properties.tags.clone(), properties.created_ticks);
         let decoded = tokio::task::spawn_blocking(move || {
             let result = ingest::decode(&from, &name, &to, &table, &properties);
             if is_download {
@@ -717,7 +671,7 @@ impl Adx {
                 rows,
                 original_size,
                 extent_size: std::fs::metadata(&path).map_or(0, |m| m.len() as i64),
-                created_ticks: now_ticks(),
+                created_ticks: created_ticks.unwrap_or_else(now_ticks),
                 tags,
             }),
             Err(error) => {
@@ -749,6 +703,26 @@ fn column_list(p: &mut Parser) -> Result<Vec<Column>, AdxError> {
     }
 }
 
+/// A table with the columns that it lacks behind its own. Fails where a column has another type.
+fn merged(mut table: Table, columns: Vec<Column>) -> Result<Table, AdxError> {
+    for column in columns {
+        match table.columns.iter().find(|c| c.name == column.name) {
+            None => table.columns.push(column),
+            Some(old) if old.kind == column.kind => {}
+            Some(old) => {
+                return Err(AdxError::bad_request(format!(
+                    "Column '{}' of table '{}' has type {} and cannot become {}.",
+                    old.name,
+                    table.name,
+                    old.kind.name(),
+                    column.kind.name()
+                )));
+            }
+        }
+    }
+    Ok(table)
+}
+
 fn source_list(p: &mut Parser) -> Result<Vec<String>, AdxError> {
     if !p.sign("(") {
         return Ok(vec![p.text()?]);
@@ -772,4 +746,114 @@ fn without_literals(text: &str) -> String {
 /// Nothing may be left of a command before it changes anything.
 fn expect_end(p: &Parser) -> Result<(), AdxError> {
     if p.is_at_end() { Ok(()) } else { p.fail("the end") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LocalAdx, LocalAdxConfig, faults::Faults};
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    async fn adx() -> (Arc<Adx>, TempDir) {
+        // The client for downloads wants a provider, though nothing here goes over a network.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let config = LocalAdxConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data: folder.path().join("data"),
+            databases: Vec::new(),
+            faults: Faults::default(),
+        };
+        (LocalAdx::open(config).await.unwrap().adx, folder)
+    }
+
+    async fn run(adx: &Arc<Adx>, text: &str) -> Result<Frame, AdxError> {
+        let request = Request { db: "d".to_owned(), request_id: String::new(), root: uuid::Uuid::nil().to_string() };
+        match adx.command(&request, text).await? {
+            Outcome::Result(frame) => Ok(frame),
+            Outcome::Broken => panic!("no fault was asked for"),
+        }
+    }
+
+    async fn rows(adx: &Arc<Adx>, text: &str) -> Value {
+        json!(run(adx, text).await.unwrap().json_rows())
+    }
+
+    #[tokio::test]
+    async fn alter_merge_adds_columns_to_a_table_that_exists() {
+        let (adx, _folder) = adx().await;
+        let missing = run(&adx, ".alter-merge table T (a:string)").await.unwrap_err();
+        assert_eq!(missing.code, "BadRequest_TableNotExist");
+        let created = run(&adx, ".create-merge table T (a:string, b:int)").await.unwrap();
+        let altered = run(&adx, ".alter-merge table T (b:int, ['odd name']:dynamic)").await.unwrap();
+        assert_eq!(altered.names, created.names);
+        assert_eq!(altered.json_rows(), [json!(["T", "a:string,b:int,['odd name']:dynamic", "d", "", ""])]);
+        let refused = run(&adx, ".alter-merge table T (a:long)").await.unwrap_err();
+        assert_eq!((refused.status, refused.permanent), (400, true));
+        let shown = rows(&adx, ".show table T cslschema").await;
+        assert_eq!(shown[0][1], "a:string,b:int,['odd name']:dynamic", "a refused change changes nothing");
+    }
+
+    #[tokio::test]
+    async fn an_extent_is_as_old_as_its_creation_time() {
+        let (adx, folder) = adx().await;
+        let blob = folder.path().join("blob.csv");
+        std::fs::write(&blob, "1\n").unwrap();
+        run(&adx, ".create table T (a:int)").await.unwrap();
+        let ingest = |properties: &str| {
+            let path = blob.display().to_string();
+            format!(".ingest into table T (@'{path}') with (format='csv', tags='[\"t\"]', {properties})")
+        };
+        let refused = run(&adx, &ingest("creationTime='soon'")).await.unwrap_err();
+        assert_eq!((refused.status, refused.permanent), (400, true));
+        assert_eq!(rows(&adx, ".show table T extents").await, json!([]), "nothing was ingested");
+        run(&adx, &ingest("creationTime='2020-01-02T03:04:05.5+01:00'")).await.unwrap();
+        let times = ".show table T extents | project MinCreatedOn, MaxCreatedOn";
+        let time = "2020-01-02T02:04:05.5000000Z";
+        assert_eq!(rows(&adx, times).await, json!([[time, time]]));
+        run(&adx, &ingest("persistDetails=true")).await.unwrap();
+        let shown = rows(&adx, times).await;
+        assert_eq!(shown[0][0], time, "the oldest comes first");
+        assert!(shown[1][0].as_str() > Some(time), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_mapping_is_found_by_the_kind_of_the_format() {
+        let (adx, folder) = adx().await;
+        let blob = folder.path().join("blob");
+        std::fs::write(&blob, "[{\"x\":1}]").unwrap();
+        run(&adx, ".create table T (a:int)").await.unwrap();
+        let mapping = r#"'[{"Column":"a","Properties":{"Path":"$.x"}}]'"#;
+        run(&adx, &format!(".create table T ingestion json mapping \"m\" {mapping}")).await.unwrap();
+        let ingest = |format: &str| {
+            let path = blob.display().to_string();
+            format!(".ingest into table T (@'{path}') with (format='{format}', ingestionMappingReference='m')")
+        };
+        let missing = run(&adx, &ingest("parquet")).await.unwrap_err();
+        assert_eq!(missing.code, "BadRequest_MappingReferenceWasNotFound");
+        run(&adx, &ingest("multijson")).await.unwrap();
+        assert_eq!(json!(adx.query("d", "T").await.unwrap().json_rows()), json!([[1]]));
+    }
+
+    #[tokio::test]
+    async fn extents_are_found_by_whole_tags_or_parts_of_them() {
+        let (adx, folder) = adx().await;
+        let blob = folder.path().join("blob.csv");
+        std::fs::write(&blob, "1\n").unwrap();
+        run(&adx, ".create table T (a:int)").await.unwrap();
+        let path = blob.display().to_string();
+        let tags = r#"'["ingest-by:r/1/10"]'"#;
+        run(&adx, &format!(".ingest into table T (@'{path}') with (format='csv', tags={tags})")).await.unwrap();
+        for (filter, found) in [
+            ("has 'ingest-by:r/1/10'", 1),
+            ("has 'ingest-by:r/1/1'", 0),
+            ("contains 'ingest-by:r/1/1'", 1),
+            ("!has 'ingest-by:r/1/1'", 1),
+            ("!contains 'R/1'", 0),
+        ] {
+            let extents = run(&adx, &format!(".show table T extents where tags {filter}")).await.unwrap();
+            assert_eq!(extents.rows, found, "{filter}");
+        }
+    }
 }

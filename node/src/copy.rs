@@ -1,69 +1,46 @@
 //! One copy attempt, from the first byte of a file to the last report.
 //!
-//! A thread of its own reads, decompresses, cuts and compresses ([`cut`]); the async side sends blocks and reports each
-//! chunk when its blob is committed. A bounded channel between them holds the thread back when the network is slow.
+//! Three stages run side by side: one thread reads, unpacks, cuts and checks ([`cut`]); one compresses
+//! ([`crate::compress`]); the async side sends blocks and reports each chunk when its blob is committed. Bounded channels
+//! between them hold the threads back when the network is slow.
 //!
 //! What if the process dies right here? Uncommitted blocks are nothing to anybody. A blob that is committed and not
 //! yet reported is never named by an ingest command: the next attempt stages the same records under its own name.
 
 use crate::{
-    format::{DelimitedText, Format, FormatError, Place},
-    read::{Roots, SourceFile, Window},
-    stage::{self, ChunkEncoder, PIECES_WAITING_MAX, Piece, UploadEnded},
+    compress,
+    convert::FileFacts,
+    cut::{Cut, CutError, Cutter},
+    format::{self, Head, Input, Reader},
+    partition::DatePattern,
+    progress::Progress,
+    read::{self, Archive, ArchiveError, ArchiveInput, Packing, Pool, Roots, SourceFile},
+    record::{Batch, FormatError, Place},
+    stage::{self, PIECES_WAITING_MAX},
 };
 use ferry_common::{
     failure::{Code, Failure, Fault, Retry},
-    id::ChunkNumber,
-    staging, storage,
-    unit::{AttemptKey, Chunk, CopyWork, Counters},
+    plan::StagedFormat,
+    storage,
+    unit::{AttemptKey, Chunk, CopyWork, Counters, FileRows, FileVersion, Scope},
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of records that are gathered before they go to the compressor.
-const GATHER_BYTES: usize = 256 << 10;
-
 /// How long an upload may go on after its attempt was stopped.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// What an attempt has done so far, for whoever watches.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    read: Arc<AtomicU64>,
-    written: AtomicU64,
-    staged: AtomicU64,
-    rows: AtomicU64,
-}
-
-impl Progress {
-    /// The counters now.
-    pub(crate) fn counters(&self) -> Counters {
-        Counters {
-            data_read_bytes: self.read.load(Ordering::Relaxed),
-            data_written_bytes: self.written.load(Ordering::Relaxed),
-            staged_bytes: self.staged.load(Ordering::Relaxed),
-            rows_read: self.rows.load(Ordering::Relaxed),
-            rows_skipped: 0,
-        }
-    }
-}
 
 /// How an attempt ended well.
 #[derive(Debug)]
 pub(crate) struct Copied {
     pub(crate) counters: Counters,
     pub(crate) chunks: u32,
-    pub(crate) columns: Vec<String>,
+    pub(crate) files: Vec<FileRows>,
+    pub(crate) quarantine: Option<String>,
 }
 
-/// Copies one file. `staged` hears of each chunk once its blob is committed.
+/// Copies what a unit covers. `staged` hears of each chunk once its blob is committed.
 ///
 /// `None`: the attempt was stopped.
 pub(crate) async fn copy<F: Future<Output = ()>>(
@@ -75,10 +52,24 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
     staged: impl FnMut(Chunk) -> F,
 ) -> Result<Option<Copied>, Failure> {
     let storage = storage::open(&work.staging)?;
-    let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
+    let (pieces, received) = mpsc::channel(PIECES_WAITING_MAX);
+    let (messages, to_compress) = compress::channel();
+    let compressor = {
+        let compression = match work.plan.staged_format(work.source.format.kind) {
+            // It holds its own compression.
+            StagedFormat::Parquet => ferry_common::activity::StagedCompression::None,
+            StagedFormat::Csv | StagedFormat::Json => work.settings.compression,
+        };
+        let (level, staged) = (work.settings.compression_level, progress.staged.clone());
+        tokio::task::spawn_blocking(move || compress::compress(&to_compress, &pieces, compression, level, &staged))
+    };
     let cutter = {
         let (key, progress, stop) = (key.clone(), progress.clone(), stop.clone());
-        tokio::task::spawn_blocking(move || cut(&key, &work, &roots, &progress, &stop, sender))
+        tokio::task::spawn_blocking(move || {
+            let cutter =
+                Cutter::new(&key, &work, work.plan.staged_format(work.source.format.kind), &progress, messages);
+            cut(&work, &roots, &progress, &stop, cutter)
+        })
     };
     // After a stop, what is under way may end in good order: a commit that is cut off leaves a blob that nobody knows.
     let stopped_for_long = async {
@@ -86,241 +77,276 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
         tokio::time::sleep(STOP_GRACE).await;
     };
     let uploaded = tokio::select! {
-        result = stage::upload(&*storage, receiver, staged) => result,
+        result = stage::upload(&*storage, received, staged) => result,
         () = stopped_for_long => Ok(()),
     };
-    // The thread ends by itself: its channel is closed or its stop is set.
-    let cut = match cutter.await {
-        Ok(result) => result,
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(e) => return Err(Failure::internal(e.to_string())),
-    };
+    // The threads end by themselves: their channels are closed or their stop is set.
+    let cut = ended(cutter.await)?;
+    let compressed = ended(compressor.await)?;
     if stop.is_cancelled() {
         return Ok(None);
     }
     uploaded?;
-    match cut {
-        Ok(copied) => Ok(Some(copied)),
-        Err(CutError::Failed(failure)) => Err(failure),
-        Err(CutError::Ended(_)) => Err(Failure::internal("the upload ended without a reason")),
+    match (cut, compressed) {
+        (Ok(Cut { chunks, files, quarantine }), Ok(())) => {
+            Ok(Some(Copied { counters: progress.counters(), chunks, files, quarantine }))
+        }
+        (Err(CutError::Failed(failure)), _) => Err(failure),
+        _ => Err(Failure::internal("the upload ended without a reason")),
     }
 }
 
-#[derive(Debug)]
-enum CutError {
-    Failed(Failure),
-    Ended(UploadEnded),
-}
-
-impl From<Failure> for CutError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+/// What a thread gave; its panic goes on here.
+fn ended<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, Failure> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(e) => Err(Failure::internal(e.to_string())),
     }
 }
 
-impl From<UploadEnded> for CutError {
-    fn from(ended: UploadEnded) -> Self {
-        Self::Ended(ended)
-    }
-}
-
-/// Reads the file and cuts it into chunks, on the calling thread.
+/// Reads what the unit covers and cuts it into chunks, on the calling thread.
 fn cut(
-    key: &AttemptKey,
     work: &CopyWork,
     roots: &Roots,
     progress: &Progress,
     stop: &CancellationToken,
-    pieces: mpsc::Sender<Piece>,
-) -> Result<Copied, CutError> {
-    let file = SourceFile::open(roots, &work.file, progress.read.clone()).map_err(Failure::from)?;
-    let mut format = Format::new(&work.source.format);
-    let mut window = Window::new(file);
-    let columns = read_header(&mut window, &mut format, work)?;
-
-    let resume = &work.resume;
-    if resume.next_chunk > 0 {
-        window.jump(Place { byte: resume.source_offset_bytes, line: resume.source_lines + 1 })?;
-        progress.rows.store(resume.rows, Ordering::Relaxed);
-    }
-    let mut cutter = Cutter::new(key, work, &format, progress, pieces);
-    let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
-    loop {
-        if stop.is_cancelled() {
-            return Err(UploadEnded.into());
+    cutter: Cutter<'_>,
+) -> Result<Cut, CutError> {
+    let creation = work.creation_time.as_ref().and_then(|t| t.path_pattern.as_deref());
+    let creation = creation.map(DatePattern::parse).transpose();
+    let creation = creation.map_err(|why| Failure::settings(Code::SettingsInvalid, why))?;
+    let mut copying = Copying { work, stop, cutter, pool: Pool::default(), creation, end: Place::START };
+    let files: &[FileVersion] = match &work.scope {
+        Scope::Pack(files) => files,
+        Scope::File | Scope::Range(_) => std::slice::from_ref(&work.file),
+    };
+    let is_pack = matches!(work.scope, Scope::Pack(_));
+    for (number, version) in (0..).zip(files) {
+        if number < work.resume.file && is_pack {
+            continue;
         }
-        let Some((record, at)) = window.next(&mut format)? else { break };
-        let before = gathered.len();
-        format.stage(record, at, &mut gathered).map_err(|e| e.judged(&work.file.path))?;
-        let bytes = (gathered.len() - before) as u64;
-        if !cutter.has_room_for(bytes) {
-            cutter.write(&gathered[..before])?;
-            gathered.drain(..before);
-            window.file().check_unchanged(&work.file).map_err(Failure::from)?;
-            cutter.end_chunk(at)?;
-        }
-        cutter.count(bytes);
-        if gathered.len() >= GATHER_BYTES {
-            cutter.write(&gathered)?;
-            gathered.clear();
-        }
+        let file =
+            SourceFile::open(roots, version, &work.source.format, progress.read.clone()).map_err(Failure::from)?;
+        copying.copy_file(&file, version, number, is_pack)?;
+        // What was read must have been the version listed, or rows of two versions mix.
+        file.check_unchanged(version).map_err(Failure::from)?;
     }
-    cutter.write(&gathered)?;
-    // What was read must have been the version listed, or rows of two versions mix.
-    window.file().check_unchanged(&work.file).map_err(Failure::from)?;
-    if cutter.rows > 0 {
-        cutter.end_chunk(window.place())?;
-    }
-    Ok(Copied { counters: progress.counters(), chunks: cutter.number, columns })
+    copying.cutter.finish(copying.end)
 }
 
-/// Reads the header row, if there is one, and holds it against the mapping before anything is staged.
-fn read_header(window: &mut Window, format: &mut Format, work: &CopyWork) -> Result<Vec<String>, Failure> {
-    let settings = &work.source.format;
-    if !matches!(format, Format::Delimited(_)) {
-        return Ok(Vec::new());
-    }
-    let mut columns = Vec::new();
-    if settings.has_header() {
-        let header = window.next(format)?.map(|(record, at)| (record.to_vec(), at));
-        if let (Some((record, at)), Format::Delimited(text)) = (header, &*format) {
-            let read = text.header(&record, at).and_then(|names| check_header(&names, work).map(|()| names));
-            columns = read.map_err(|e| e.judged(&work.file.path))?;
-        }
-    }
-    if let Format::Delimited(text) = format
-        && settings.is_strict()
-    {
-        expect_width(text, &columns, work.fields_expected);
-    }
-    Ok(columns)
-}
-
-/// With a header, its width holds; without, the width that the mapping was made for, or that of the first record.
-fn expect_width(text: &mut DelimitedText, columns: &[String], fields_expected: u32) {
-    let width = if columns.is_empty() { fields_expected } else { columns.len() as u32 };
-    text.expect_fields(Some(width).filter(|w| *w > 0));
-}
-
-fn check_header(columns: &[String], work: &CopyWork) -> Result<(), FormatError> {
-    let error = |why: String| Err(FormatError::Header { why });
-    let mut seen = std::collections::HashSet::new();
-    if let Some(twice) = columns.iter().find(|c| !seen.insert(*c)) {
-        return error(format!("header row names column {twice:?} twice"));
-    }
-    let has = columns.join(", ");
-    if let Some(missing) = work.columns_required.iter().find(|c| !columns.contains(c)) {
-        return error(format!("header row lacks column {missing:?} that the mapping names; it has: {has}"));
-    }
-    if !work.columns_known.is_empty()
-        && let Some(unknown) = columns.iter().find(|c| !work.columns_known.contains(c))
-    {
-        return error(format!(
-            "header row has column {unknown:?} that the table and the other files do not have; known are: {}. \
-             Is this file without a header row? Else list the columns to copy in sink.mapping.columns",
-            work.columns_known.join(", ")
-        ));
-    }
-    Ok(())
-}
-
-/// Gathers records into chunks and hands these over.
-struct Cutter<'a> {
-    key: &'a AttemptKey,
+struct Copying<'a> {
     work: &'a CopyWork,
-    extension: &'static str,
-    progress: &'a Progress,
-    pieces: mpsc::Sender<Piece>,
-    encoder: Option<ChunkEncoder>,
-    /// Number of the current chunk.
-    number: u32,
-    /// Bytes and records of the current chunk.
-    bytes: u64,
-    rows: u64,
-    rows_before: u64,
+    stop: &'a CancellationToken,
+    cutter: Cutter<'a>,
+    pool: Pool,
+    creation: Option<DatePattern>,
+    /// Behind the last record of the last file.
+    end: Place,
 }
 
-impl<'a> Cutter<'a> {
-    fn new(
-        key: &'a AttemptKey,
-        work: &'a CopyWork,
-        format: &Format,
-        progress: &'a Progress,
-        pieces: mpsc::Sender<Piece>,
-    ) -> Self {
-        Self {
-            key,
-            work,
-            extension: format.extension(),
-            progress,
-            pieces,
-            encoder: None,
-            number: work.resume.next_chunk,
-            bytes: 0,
-            rows: 0,
-            rows_before: work.resume.rows,
-        }
-    }
+/// An archive's member as a file.
+struct Logical<'r> {
+    input: Input<'r>,
+    /// Its number in the unit.
+    number: u32,
+    /// Its path, for messages.
+    label: String,
+    relative_path: String,
+    is_one_of_several: bool,
+}
 
-    /// A record of this size still belongs to the current chunk. A chunk has at least one record.
-    fn has_room_for(&self, bytes: u64) -> bool {
-        self.rows == 0 || self.bytes + bytes <= self.work.chunk_bytes_max
-    }
-
-    fn count(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.rows += 1;
-        self.progress.rows.fetch_add(1, Ordering::Relaxed);
-        self.progress.written.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// An earlier attempt has staged this chunk: it is cut, so that the next begins where it must, and not sent.
-    fn is_accepted(&self) -> bool {
-        self.work.resume.accepted_chunks.contains(&ChunkNumber(self.number))
-    }
-
-    fn blob(&self) -> String {
-        staging::blob_name(&self.key.run, self.key.unit, self.key.attempt, ChunkNumber(self.number), self.extension)
-    }
-
-    /// Adds bytes of records to the current chunk.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), UploadEnded> {
-        if bytes.is_empty() || self.is_accepted() {
-            return Ok(());
-        }
-        if self.encoder.is_none() {
-            self.pieces.blocking_send(Piece::ChunkBegin(self.blob())).map_err(|_| UploadEnded)?;
-            self.encoder = Some(ChunkEncoder::new(self.pieces.clone(), self.work.gzip_level));
-        }
-        match &mut self.encoder {
-            Some(encoder) => encoder.write(bytes),
-            None => Ok(()),
-        }
-    }
-
-    /// Ends the current chunk before the record at `next`.
-    fn end_chunk(&mut self, next: Place) -> Result<(), UploadEnded> {
-        if let Some(encoder) = self.encoder.take() {
-            let (staged_bytes, crc32) = encoder.finish()?;
-            self.progress.staged.fetch_add(staged_bytes, Ordering::Relaxed);
-            let chunk = Chunk {
-                number: ChunkNumber(self.number),
-                blob: self.blob(),
-                raw_bytes: self.bytes,
-                staged_bytes,
-                rows: self.rows,
-                source_end_bytes: next.byte,
-                rows_end: self.rows_before + self.rows,
-                source_lines_end: next.line - 1,
-                crc32,
+impl Copying<'_> {
+    /// Copies one file, or each member of an archive.
+    fn copy_file(
+        &mut self,
+        file: &SourceFile,
+        version: &FileVersion,
+        number: u32,
+        is_pack: bool,
+    ) -> Result<(), CutError> {
+        let judge = |e: io::Error| file.failure(e);
+        let check = || file.check_unchanged(version).map_err(Failure::from);
+        let packing = file.packing();
+        let Some(archive) = packing.archive else {
+            let input = if packing == Packing::NONE {
+                Input::File(file)
+            } else {
+                Input::Stream(file.unpacked().map_err(Failure::from)?)
             };
-            self.pieces.blocking_send(Piece::ChunkEnd(chunk)).map_err(|_| UploadEnded)?;
+            let label = match &self.work.scope {
+                Scope::Range(range) if range.number > 0 => format!(
+                    "{} (part {} of {}, lines counted from its start at byte {})",
+                    version.path,
+                    range.number + 1,
+                    range.count,
+                    range.start
+                ),
+                _ => version.path.clone(),
+            };
+            let logical = Logical {
+                input,
+                number,
+                label,
+                relative_path: version.relative_path.clone(),
+                is_one_of_several: is_pack,
+            };
+            return self.copy_logical(logical, Some(file), &judge, &check);
+        };
+        if is_pack {
+            let why = "it is an archive by its content and is not named like one; set settings.packSmallFiles: false";
+            return Err(FormatError::NotTheFormat { why: why.to_owned() }.judged(&version.path).into());
         }
-        self.rows_before += self.rows;
-        self.number += 1;
-        self.bytes = 0;
-        self.rows = 0;
+        let archive = match archive {
+            Archive::Tar => ArchiveInput::Tar(file.unpacked().map_err(Failure::from)?),
+            Archive::Zip => ArchiveInput::Zip(Box::new(file.reader_at(0).map_err(Failure::from)?)),
+        };
+        let first = if self.work.resume.next_chunk > 0 { self.work.resume.file } else { 0 };
+        let result = read::each_member(archive, first, &mut |member, reader| {
+            let label = format!("{}/{}", version.path, member.name);
+            let relative_path = format!("{}/{}", version.relative_path, member.name);
+            let input = Input::Stream(read::unpacked_member(reader, &label, &self.work.source.format).map_err(
+                |e| match e {
+                    Ok(failure) => failure,
+                    Err(e) => judge(e),
+                },
+            )?);
+            let logical = Logical { input, number: member.index, label, relative_path, is_one_of_several: true };
+            self.copy_logical(logical, None, &judge, &check)
+        });
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => Err(archive_failed(file, error)),
+        }
+    }
+
+    /// Copies the records of one file or member.
+    fn copy_logical(
+        &mut self,
+        logical: Logical<'_>,
+        file: Option<&SourceFile>,
+        judge: &dyn Fn(io::Error) -> Failure,
+        check: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<(), CutError> {
+        let Logical { input, number, label, relative_path, is_one_of_several } = logical;
+        let work = self.work;
+        let created = match &self.creation {
+            Some(pattern) => Some(self.created(pattern, &relative_path, &label)?),
+            None => None,
+        };
+        self.cutter.begin_file(number, &relative_path, is_one_of_several, created)?;
+        let facts = FileFacts::of(&work.source, &relative_path);
+        let resume = &work.resume;
+        let from = if number == resume.file && resume.next_chunk > 0 {
+            Place { byte: resume.source_offset_bytes, line: resume.source_lines + 1 }
+        } else {
+            Place::START
+        };
+        let range = match &work.scope {
+            Scope::Range(range) => Some(*range),
+            Scope::File | Scope::Pack(_) => None,
+        };
+        if work.plan.staged_format(work.source.format.kind) == StagedFormat::Parquet {
+            let Some(file) = file.filter(|f| f.packing() == Packing::NONE) else {
+                return Err(format::needs_a_plain_file("a Parquet file", &label).into());
+            };
+            return self.copy_parquet(file, &label, &facts, range, check);
+        }
+        let mut reader = format::open(Head {
+            input,
+            label,
+            format: &work.source.format,
+            plan: &work.plan,
+            settings: &work.settings,
+            creation_time: work.creation_time.as_ref(),
+            facts,
+            range,
+            from,
+            pool: self.pool.clone(),
+            judge,
+        })?;
+        self.end = from;
+        self.copy_records(&mut reader, check)
+    }
+
+    fn copy_records(
+        &mut self,
+        reader: &mut Reader<'_>,
+        check: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<(), CutError> {
+        let mut batch = Batch::default();
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(CutError::Ended);
+            }
+            batch.clear();
+            if !reader.next(&mut batch)? {
+                return Ok(());
+            }
+            self.cutter.take(&batch, check)?;
+            self.end = batch.end();
+        }
+    }
+
+    /// Stages Parquet as it is, whole or by its row groups.
+    fn copy_parquet(
+        &mut self,
+        file: &SourceFile,
+        label: &str,
+        facts: &FileFacts,
+        range: Option<ferry_common::unit::FileRange>,
+        check: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<(), CutError> {
+        let (work, settings) = (self.work, &self.work.settings);
+        let as_is = format::ParquetAsIs::open(
+            file.handle(),
+            file.stored(),
+            label,
+            &work.plan,
+            facts,
+            settings.check_values,
+            range,
+        )?;
+        for (number, piece) in (0..).zip(as_is.pieces(settings.chunk_bytes_max())) {
+            if self.stop.is_cancelled() {
+                return Err(CutError::Ended);
+            }
+            if number < self.cutter.next_chunk() {
+                continue;
+            }
+            check()?;
+            let end = Place { byte: piece.end as u64, line: piece.end as u64 + 1 };
+            self.cutter.whole_blob(end, |sink| as_is.write_piece(&piece, sink))?;
+            self.end = end;
+        }
         Ok(())
+    }
+
+    fn created(&self, pattern: &DatePattern, relative_path: &str, label: &str) -> Result<String, Failure> {
+        match pattern.date_of(relative_path) {
+            Some(time) => Ok(format!("{time}Z")),
+            None => {
+                let text = self.work.creation_time.as_ref().and_then(|t| t.path_pattern.as_deref()).unwrap_or_default();
+                let message = format!("{label}: its path has no date as sink.creationTime.pathPattern {text:?} says");
+                Err(Failure::new(Code::SettingsInvalid, Fault::Settings, Retry::Never, message))
+            }
+        }
+    }
+}
+
+/// Judges the end of a walk through an archive.
+fn archive_failed(file: &SourceFile, error: ArchiveError<CutError>) -> CutError {
+    match error {
+        ArchiveError::Stopped(error) => error,
+        ArchiveError::Damaged { source } => file.failure(source).into(),
+        ArchiveError::DamagedMember { name, source } => {
+            let failure = file.failure(source);
+            let message = format!("member {name}: {}", failure.message);
+            Failure { message, ..failure }.into()
+        }
+        error @ ArchiveError::Unread { .. } => {
+            FormatError::NotTheFormat { why: error.to_string() }.judged(file.path()).into()
+        }
     }
 }
 

@@ -120,9 +120,13 @@ fn is_guid(value: &str) -> bool {
 
 /// A sample that grows record by record.
 #[derive(Debug, Default)]
-pub(crate) struct Sample {
+pub struct Sample {
     columns: Vec<(String, Candidates)>,
     places: HashMap<String, usize>,
+    /// Columns whose types the files themselves tell.
+    typed: Vec<SampleColumn>,
+    /// Columns that the settings or the folders add.
+    added: Vec<(String, Candidates)>,
 }
 
 impl Sample {
@@ -140,12 +144,12 @@ impl Sample {
     }
 
     /// A column that a header row names, perhaps without values.
-    pub(crate) fn name_column(&mut self, name: &str) {
+    pub fn name_column(&mut self, name: &str) {
         let _ = self.column(name);
     }
 
     /// A delimited record; columns without a name are `Column1`, `Column2` and so on.
-    pub(crate) fn see_record(&mut self, names: &[String], values: &[String]) {
+    pub fn see_record(&mut self, names: &[String], values: &[String]) {
         for (at, value) in values.iter().enumerate() {
             let seen = match names.get(at) {
                 Some(name) => self.column(name),
@@ -158,7 +162,7 @@ impl Sample {
     }
 
     /// A JSON record.
-    pub(crate) fn see_object(&mut self, object: &serde_json::Map<String, serde_json::Value>) {
+    pub fn see_object(&mut self, object: &serde_json::Map<String, serde_json::Value>) {
         for (name, value) in object {
             if let Some(seen) = self.column(name) {
                 seen.see_json(value);
@@ -166,9 +170,51 @@ impl Sample {
         }
     }
 
-    /// What was seen.
-    pub(crate) fn columns(self) -> Vec<SampleColumn> {
-        self.columns.into_iter().map(|(name, seen)| SampleColumn { name, kind: seen.kind().to_owned() }).collect()
+    /// A column whose type the file itself tells. Files that do not agree make it a string.
+    pub fn see_column(&mut self, column: SampleColumn) {
+        let Some(known) = self.typed.iter_mut().find(|c| c.name == column.name) else {
+            if self.typed.len() < COLUMNS_MAX {
+                self.typed.push(column);
+            }
+            return;
+        };
+        if known.kind != column.kind {
+            known.kind = wider(&known.kind, &column.kind).to_owned();
+        }
+        known.reads_as.retain(|kind| column.reads_as.contains(kind));
+    }
+
+    /// A column that the settings or the folders add, with its value in one file.
+    pub fn see_added(&mut self, name: &str, value: &str) {
+        let at = self.added.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+            self.added.push((name.to_owned(), Candidates::default()));
+            self.added.len() - 1
+        });
+        self.added[at].1.see_text(value);
+    }
+
+    /// What was seen: the files' columns, then the added ones.
+    pub fn columns(self) -> Vec<SampleColumn> {
+        let of = |(name, seen): (String, Candidates), is_added| SampleColumn {
+            name,
+            kind: seen.kind().to_owned(),
+            is_added,
+            reads_as: Vec::new(),
+        };
+        let mut columns: Vec<_> = self.columns.into_iter().map(|c| of(c, false)).collect();
+        columns.extend(self.typed);
+        columns.extend(self.added.into_iter().map(|c| of(c, true)));
+        columns
+    }
+}
+
+/// A type that holds the values of both.
+fn wider<'t>(one: &'t str, other: &'t str) -> &'t str {
+    match (one, other) {
+        ("int", "long") | ("long", "int") => "long",
+        ("int" | "long" | "real", "real") | ("real", "int" | "long") => "real",
+        ("int" | "long" | "decimal", "decimal") | ("decimal", "int" | "long") => "decimal",
+        _ => "string",
     }
 }
 

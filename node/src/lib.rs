@@ -1,14 +1,21 @@
 //! A node: lists sources, reads one file per attempt, stages its chunks and reports. It dials out only, keeps nothing
 //! that matters, and never talks to Azure Data Explorer.
 
+mod compress;
 mod config;
+pub mod convert;
 mod copy;
+mod cut;
 pub mod format;
 mod health;
-mod infer;
+pub mod infer;
 mod link;
 mod list;
+pub mod partition;
+mod progress;
+mod quarantine;
 pub mod read;
+pub mod record;
 mod slots;
 mod stage;
 

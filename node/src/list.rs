@@ -4,14 +4,18 @@
 //! Links are not followed but for the folder itself: a link inside the folder would list a file twice.
 
 use crate::{
-    format::Format,
+    convert::{Added, FileFacts},
+    format::{self, Input, split_points},
     infer::Sample,
-    read::{ReadError, Roots, SourceFile, Window, version_of},
+    read::{
+        Archive, ArchiveError, ArchiveInput, Packing, ReadError, Roots, SourceFile, each_member, unpacked_member,
+        version_of,
+    },
 };
 use ferry_common::{
     activity::Source,
     failure::{Code, Failure, Fault, Retry},
-    unit::{FileVersion, ListPage, SampleColumn},
+    unit::{FileRange, FileVersion, ListPage, SampleColumn},
 };
 use globset::{GlobBuilder, GlobMatcher};
 use std::{
@@ -37,10 +41,11 @@ pub(crate) fn list(
     roots: &Roots,
     page_files_max: u32,
     sample_files_max: u32,
+    split_bytes: u64,
     stop: &CancellationToken,
     pages: mpsc::Sender<ListPage>,
 ) -> Result<(), Failure> {
-    let mut listing = Listing::new(source, roots, page_files_max, sample_files_max, stop, pages)?;
+    let mut listing = Listing::new(source, roots, page_files_max, sample_files_max, split_bytes, stop, pages)?;
     if let Some(name) = &source.file_name {
         listing.add_named(name, "source.fileName")?;
     } else if let Some(list) = &source.file_list_path {
@@ -96,9 +101,12 @@ struct Listing<'a> {
     unwanted: Vec<PathPattern>,
     page_files_max: usize,
     sample_files_max: usize,
+    /// Files larger than this are cut into parts; 0: none are.
+    split_bytes: u64,
     stop: &'a CancellationToken,
     pages: mpsc::Sender<ListPage>,
     page: Vec<FileVersion>,
+    splits: Vec<(u32, Vec<FileRange>)>,
     page_bytes: usize,
     page_number: u32,
     sampled: Vec<FileVersion>,
@@ -114,6 +122,7 @@ impl<'a> Listing<'a> {
         roots: &'a Roots,
         page_files_max: u32,
         sample_files_max: u32,
+        split_bytes: u64,
         stop: &'a CancellationToken,
         pages: mpsc::Sender<ListPage>,
     ) -> Result<Self, Failure> {
@@ -143,9 +152,11 @@ impl<'a> Listing<'a> {
             unwanted: unwanted.collect::<Result<_, _>>()?,
             page_files_max: page_files_max.max(1) as usize,
             sample_files_max: sample_files_max as usize,
+            split_bytes,
             stop,
             pages,
             page: Vec::new(),
+            splits: Vec::new(),
             page_bytes: 0,
             page_number: 0,
             sampled: Vec::new(),
@@ -264,6 +275,9 @@ impl<'a> Listing<'a> {
         if self.sampled.len() < self.sample_files_max && version.size_bytes > 0 {
             self.sampled.push(version.clone());
         }
+        if self.split_bytes > 0 && version.size_bytes > self.split_bytes + self.split_bytes / 2 {
+            self.split(&version)?;
+        }
         self.page_bytes += version.path.len() + version.relative_path.len();
         self.page.push(version);
         if self.page.len() >= self.page_files_max || self.page_bytes >= PAGE_PATH_BYTES_MAX {
@@ -272,10 +286,22 @@ impl<'a> Listing<'a> {
         Ok(())
     }
 
+    fn split(&mut self, version: &FileVersion) -> Result<(), Failure> {
+        let file = SourceFile::open(self.roots, version, &self.source.format, Arc::default())?;
+        if file.packing() == Packing::NONE {
+            let ranges = split_points(&file, &self.source.format, version.size_bytes, self.split_bytes)?;
+            if !ranges.is_empty() {
+                self.splits.push((self.page.len() as u32, ranges));
+            }
+        }
+        Ok(())
+    }
+
     fn send(&mut self, last: bool, sample: Vec<SampleColumn>, warnings: Vec<String>) -> Result<(), Failure> {
         let files = std::mem::take(&mut self.page);
         self.page_bytes = 0;
-        let page = ListPage { number: self.page_number, files, last, sample, warnings };
+        let splits = std::mem::take(&mut self.splits);
+        let page = ListPage { number: self.page_number, files, splits, last, sample, warnings };
         self.page_number += 1;
         self.pages.blocking_send(page).map_err(|_| stopped())
     }
@@ -332,33 +358,55 @@ fn unicode(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Adds the first records of one file to the sample. Records that do not parse are left to the copy, which tells them
-/// with their place.
+/// Adds the first records of one file to the sample; of an archive, those of its first member.
 fn sample_file(source: &Source, roots: &Roots, version: &FileVersion, sample: &mut Sample) -> Result<(), Failure> {
-    let file = SourceFile::open(roots, version, Arc::default())?;
-    let mut window = Window::new(file);
-    let mut format = Format::new(&source.format);
-    let mut names = Vec::new();
-    for number in 0..SAMPLE_RECORDS_MAX {
-        let Some((record, _)) = window.next(&mut format)? else { break };
-        match &format {
-            Format::Delimited(text) => {
-                let values = text.values(record);
-                if number == 0 && source.format.has_header() {
-                    values.iter().for_each(|name| sample.name_column(name));
-                    names = values;
-                } else {
-                    sample.see_record(&names, &values);
-                }
-            }
-            Format::Json(_) => {
-                if let Ok(object) = serde_json::from_slice(record) {
-                    sample.see_object(&object);
-                }
-            }
+    let file = SourceFile::open(roots, version, &source.format, Arc::default())?;
+    let judge = |e: io::Error| file.failure(e);
+    let packing = file.packing();
+    let facts = FileFacts::of(source, &version.relative_path);
+    for (name, value) in &facts.added {
+        match value {
+            Added::Text(text) => sample.see_added(name, text),
+            Added::Column(_) => sample.see_added(name, ""),
         }
     }
-    Ok(())
+    let input = match packing.archive {
+        None if packing == Packing::NONE => Input::File(&file),
+        None => Input::Stream(file.unpacked()?),
+        Some(archive) => return sample_archive(source, &file, archive, &judge, sample),
+    };
+    format::sample(input, &version.path, &source.format, SAMPLE_RECORDS_MAX, &judge, sample)
+}
+
+fn sample_archive(
+    source: &Source,
+    file: &SourceFile,
+    archive: Archive,
+    judge: &dyn Fn(io::Error) -> Failure,
+    sample: &mut Sample,
+) -> Result<(), Failure> {
+    /// The walk has seen enough.
+    struct Enough(Option<Failure>);
+    let input = match archive {
+        Archive::Tar => ArchiveInput::Tar(file.unpacked()?),
+        Archive::Zip => ArchiveInput::Zip(Box::new(file.reader_at(0)?)),
+    };
+    let walked = each_member(input, 0, &mut |member, reader| {
+        let label = format!("{}/{}", file.path(), member.name);
+        let done = match unpacked_member(reader, &label, &source.format) {
+            Ok(reader) => {
+                format::sample(Input::Stream(reader), &label, &source.format, SAMPLE_RECORDS_MAX, judge, sample)
+            }
+            Err(Ok(failure)) => Err(failure),
+            Err(Err(e)) => Err(judge(e)),
+        };
+        Err(Enough(done.err()))
+    });
+    match walked {
+        Err(ArchiveError::Stopped(Enough(Some(failure)))) => Err(failure),
+        // What is wrong with an archive, the copy tells.
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What runs at once on a node: attempts in slots, and the reports that wait for an acknowledgement.
 
 use crate::{
-    copy::{self, Copied, Progress},
+    copy::{self, Copied},
     list,
+    progress::Progress,
     read::Roots,
 };
 use ferry_common::{
@@ -213,13 +214,19 @@ impl Slots {
                     async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
                 };
                 let copied = copy::copy(&key, *work, self.roots.clone(), progress, &stop, staged).await?;
-                Ok(copied.map(|Copied { counters, chunks, columns }| Event::Completed { counters, chunks, columns }))
+                let completed = |Copied { counters, chunks, files, quarantine }| Event::Completed {
+                    counters,
+                    chunks,
+                    files,
+                    quarantine,
+                };
+                Ok(copied.map(completed))
             }
-            Work::List { source, page_files_max, sample_files_max } => {
+            Work::List { source, page_files_max, sample_files_max, split_bytes } => {
                 let (sender, mut pages) = mpsc::channel(1);
                 let (roots, token) = (self.roots.clone(), stop.clone());
                 let lister = tokio::task::spawn_blocking(move || {
-                    list::list(&source, &roots, page_files_max, sample_files_max, &token, sender)
+                    list::list(&source, &roots, page_files_max, sample_files_max, split_bytes, &token, sender)
                 });
                 let mut last = None;
                 while let Some(page) = pages.recv().await {

@@ -50,7 +50,8 @@ impl Azurite {
 
     /// The container with every right.
     pub fn storage(&self) -> AzureBlobStorage {
-        AzureBlobStorage::new(&format!("{}?{}", self.container, account_sas()), true).expect("storage")
+        AzureBlobStorage::new(&format!("{}?{}", self.container, account_sas()), ferry_common::unit::Integrity::Md5)
+            .expect("storage")
     }
 
     /// What is in the container.

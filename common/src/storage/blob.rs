@@ -3,6 +3,7 @@
 //! The client's own error texts may hold the signed URL; they are turned into safe words here and go no further.
 
 use super::{BlobEntry, BlobWriter, StagingStorage, StorageError};
+use crate::unit::Integrity;
 use async_trait::async_trait;
 use azure_core::{
     error::ErrorKind,
@@ -13,6 +14,7 @@ use azure_storage_blob::{
     models::{BlobContainerClientListBlobsOptions, BlockBlobClientStageBlockOptions, BlockLookupList},
 };
 use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
 use futures::TryStreamExt as _;
 use md5::{Digest as _, Md5};
 use std::{sync::Arc, time::Duration};
@@ -31,12 +33,12 @@ pub struct AzureBlobStorage {
     container: BlobContainerClient,
     /// Address without the signature, for messages.
     place: String,
-    md5: bool,
+    integrity: Integrity,
 }
 
 impl AzureBlobStorage {
-    /// Storage in the container at `sas_url`. With `md5`, the service verifies an MD5 of each block.
-    pub fn new(sas_url: &str, md5: bool) -> Result<Self, StorageError> {
+    /// Storage in the container at `sas_url`. The service verifies each block as `integrity` says.
+    pub fn new(sas_url: &str, integrity: Integrity) -> Result<Self, StorageError> {
         let place = crate::failure::redact(sas_url).trim_end_matches("?...").to_owned();
         let invalid = |why: &str| StorageError::Failed { place: place.clone(), why: why.to_owned() };
         let mut url = Url::parse(sas_url).map_err(|_| invalid("not a valid container address"))?;
@@ -66,7 +68,7 @@ impl AzureBlobStorage {
             place: place.clone(),
             why: "not a valid container address".to_owned(),
         })?;
-        Ok(Self { container, place, md5 })
+        Ok(Self { container, place, integrity })
     }
 }
 
@@ -84,7 +86,9 @@ fn judged(place: &str, error: &azure_core::Error) -> StorageError {
             match (status, code) {
                 (404, "ContainerNotFound") => StorageError::Missing { place },
                 (401 | 403, _) => StorageError::Forbidden { place, why },
-                (400, "Md5Mismatch" | "InvalidMd5" | "InvalidOperation") => StorageError::Checksum { place, why },
+                (400, "Md5Mismatch" | "InvalidMd5" | "Crc64Mismatch" | "InvalidOperation") => {
+                    StorageError::Checksum { place, why }
+                }
                 _ => StorageError::Failed { place, why },
             }
         }
@@ -103,7 +107,7 @@ fn block_id(index: u32) -> Vec<u8> {
 impl StagingStorage for AzureBlobStorage {
     async fn create(&self, name: &str) -> Result<Box<dyn BlobWriter>, StorageError> {
         let blob = self.container.blob_client(name).block_blob_client();
-        Ok(Box::new(Writer { blob, place: self.place.clone(), md5: self.md5 }))
+        Ok(Box::new(Writer { blob, place: self.place.clone(), integrity: self.integrity }))
     }
 
     async fn list(&self, prefix: &str, max: usize) -> Result<Vec<BlobEntry>, StorageError> {
@@ -143,14 +147,17 @@ impl StagingStorage for AzureBlobStorage {
 struct Writer {
     blob: BlockBlobClient,
     place: String,
-    md5: bool,
+    integrity: Integrity,
 }
 
 #[async_trait]
 impl BlobWriter for Writer {
     async fn stage_block(&self, index: u32, _offset_bytes: u64, bytes: Bytes) -> Result<(), StorageError> {
         let options = BlockBlobClientStageBlockOptions {
-            transactional_content_md5: self.md5.then(|| Md5::digest(&bytes).to_vec()),
+            transactional_content_md5: (self.integrity == Integrity::Md5).then(|| Md5::digest(&bytes).to_vec()),
+            // Azure Storage, "Put Block": the polynomial is that of CRC-64/NVME, bytes in little-endian order.
+            transactional_content_crc64: (self.integrity == Integrity::Crc64)
+                .then(|| crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &bytes).to_le_bytes().to_vec()),
             ..Default::default()
         };
         self.blob

@@ -121,8 +121,8 @@ pub trait BlobWriter: Send + Sync {
 /// The storage that a grant names.
 pub fn open(target: &StagingTarget) -> Result<Box<dyn StagingStorage>, StorageError> {
     Ok(match target {
-        StagingTarget::AzureBlob { container_sas_url, md5 } => {
-            Box::new(AzureBlobStorage::new(container_sas_url, *md5)?)
+        StagingTarget::AzureBlob { container_sas_url, integrity } => {
+            Box::new(AzureBlobStorage::new(container_sas_url, *integrity)?)
         }
         StagingTarget::FileSystem { folder } => Box::new(FileSystemStorage::new(folder)),
     })

@@ -5,8 +5,8 @@ use crate::{
     failure::{Code, Failure, Fault, Retry},
     id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber},
     unit::{
-        AttemptKey, Chunk, CopyWork, Counters, Event, FileVersion, Grant, ListPage, Report, Resume, SampleColumn,
-        StagingTarget, Work,
+        AttemptKey, Chunk, CopyWork, Counters, Event, FileRange, FileRows, FileVersion, Grant, Integrity, ListPage,
+        Report, Resume, SampleColumn, Scope, StagingTarget, Work,
     },
 };
 use std::time::Duration;
@@ -142,7 +142,41 @@ impl From<Chunk> for pb::Chunk {
             rows_end: c.rows_end,
             source_lines_end: c.source_lines_end,
             crc32: c.crc32,
+            file_end: c.file_end,
+            skipped_end: c.skipped_end,
+            quarantine: c.quarantine.unwrap_or_default(),
+            created: c.created.unwrap_or_default(),
+            files: c.files.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+/// A text that may be absent, which the wire writes as empty.
+fn present(text: String) -> Option<String> {
+    Some(text).filter(|t| !t.is_empty())
+}
+
+impl From<FileRows> for pb::FileRows {
+    fn from(f: FileRows) -> Self {
+        Self { relative_path: f.relative_path, rows: f.rows, skipped: f.skipped }
+    }
+}
+
+impl From<pb::FileRows> for FileRows {
+    fn from(f: pb::FileRows) -> Self {
+        Self { relative_path: f.relative_path, rows: f.rows, skipped: f.skipped }
+    }
+}
+
+impl From<FileRange> for pb::FileRange {
+    fn from(r: FileRange) -> Self {
+        Self { start: r.start, end: r.end, number: r.number, count: r.count }
+    }
+}
+
+impl From<pb::FileRange> for FileRange {
+    fn from(r: pb::FileRange) -> Self {
+        Self { start: r.start, end: r.end, number: r.number, count: r.count }
     }
 }
 
@@ -158,6 +192,33 @@ impl From<pb::Chunk> for Chunk {
             rows_end: c.rows_end,
             source_lines_end: c.source_lines_end,
             crc32: c.crc32,
+            file_end: c.file_end,
+            skipped_end: c.skipped_end,
+            quarantine: present(c.quarantine),
+            created: present(c.created),
+            files: c.files.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<SampleColumn> for pb::SampleColumn {
+    fn from(c: SampleColumn) -> Self {
+        Self {
+            name: c.name,
+            r#type: c.kind,
+            is_added: c.is_added,
+            reads_as: c.reads_as.into_iter().map(|k| k.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+impl From<pb::SampleColumn> for SampleColumn {
+    fn from(c: pb::SampleColumn) -> Self {
+        Self {
+            name: c.name,
+            kind: c.r#type,
+            is_added: c.is_added,
+            reads_as: c.reads_as.iter().filter_map(|k| k.parse().ok()).collect(),
         }
     }
 }
@@ -168,8 +229,13 @@ impl From<ListPage> for pb::ListPage {
             number: page.number,
             files: page.files.into_iter().map(Into::into).collect(),
             last: page.last,
-            sample: page.sample.into_iter().map(|c| pb::SampleColumn { name: c.name, r#type: c.kind }).collect(),
+            sample: page.sample.into_iter().map(Into::into).collect(),
             warnings: page.warnings,
+            splits: page
+                .splits
+                .into_iter()
+                .map(|(file, ranges)| pb::Split { file, ranges: ranges.into_iter().map(Into::into).collect() })
+                .collect(),
         }
     }
 }
@@ -180,8 +246,9 @@ impl From<pb::ListPage> for ListPage {
             number: page.number,
             files: page.files.into_iter().map(Into::into).collect(),
             last: page.last,
-            sample: page.sample.into_iter().map(|c| SampleColumn { name: c.name, kind: c.r#type }).collect(),
+            sample: page.sample.into_iter().map(Into::into).collect(),
             warnings: page.warnings,
+            splits: page.splits.into_iter().map(|s| (s.file, s.ranges.into_iter().map(Into::into).collect())).collect(),
         }
     }
 }
@@ -192,9 +259,12 @@ impl From<Report> for pb::Report {
         let event = match report.event {
             Event::Listed(page) => E::ListPage(page.into()),
             Event::ChunkStaged(chunk) => E::ChunkStaged(chunk.into()),
-            Event::Completed { counters, chunks, columns } => {
-                E::Completed(pb::Completed { counters: Some(counters.into()), chunks, columns })
-            }
+            Event::Completed { counters, chunks, files, quarantine } => E::Completed(pb::Completed {
+                counters: Some(counters.into()),
+                chunks,
+                files: files.into_iter().map(Into::into).collect(),
+                quarantine: quarantine.unwrap_or_default(),
+            }),
             Event::Failed(failure) => E::AttemptFailed(failure.into()),
             Event::GivenBack => E::GivenBack(pb::GivenBack {}),
         };
@@ -212,7 +282,8 @@ impl TryFrom<pb::Report> for Report {
             E::Completed(done) => Event::Completed {
                 counters: done.counters.unwrap_or_default().into(),
                 chunks: done.chunks,
-                columns: done.columns,
+                files: done.files.into_iter().map(Into::into).collect(),
+                quarantine: present(done.quarantine),
             },
             E::AttemptFailed(failure) => Event::Failed(failure.into()),
             E::GivenBack(_) => Event::GivenBack,
@@ -221,13 +292,13 @@ impl TryFrom<pb::Report> for Report {
     }
 }
 
-/// A source inside a message, as JSON.
-fn source_json(source: &crate::activity::Source) -> Result<String, WireError> {
-    serde_json::to_string(source).map_err(|e| WireError::invalid("source_json", e))
+/// A value inside a message, as JSON.
+fn json<T: serde::Serialize>(name: &'static str, value: &T) -> Result<String, WireError> {
+    serde_json::to_string(value).map_err(|e| WireError::invalid(name, e))
 }
 
-fn source(json: &str) -> Result<crate::activity::Source, WireError> {
-    serde_json::from_str(json).map_err(|e| WireError::invalid("source_json", e))
+fn from_json<T: serde::de::DeserializeOwned>(name: &'static str, json: &str) -> Result<T, WireError> {
+    serde_json::from_str(json).map_err(|e| WireError::invalid(name, e))
 }
 
 impl TryFrom<Grant> for pb::Grant {
@@ -235,20 +306,33 @@ impl TryFrom<Grant> for pb::Grant {
     fn try_from(grant: Grant) -> Result<Self, WireError> {
         use pb::grant::Work as W;
         let work = match grant.work {
-            Work::List { source, page_files_max, sample_files_max } => {
-                W::List(pb::ListWork { source_json: source_json(&source)?, page_files_max, sample_files_max })
-            }
-            Work::Copy(copy) => W::Copy(pb::CopyWork {
-                source_json: source_json(&copy.source)?,
-                file: Some(copy.file.into()),
-                staging: Some(copy.staging.into()),
-                chunk_bytes_max: copy.chunk_bytes_max,
-                resume: Some(copy.resume.into()),
-                columns_known: copy.columns_known,
-                columns_required: copy.columns_required,
-                fields_expected: copy.fields_expected,
-                gzip_level: copy.gzip_level,
+            Work::List { source, page_files_max, sample_files_max, split_bytes } => W::List(pb::ListWork {
+                source_json: json("source_json", &source)?,
+                page_files_max,
+                sample_files_max,
+                split_bytes,
             }),
+            Work::Copy(copy) => {
+                let (range, pack) = match copy.scope {
+                    Scope::File => (None, Vec::new()),
+                    Scope::Range(range) => (Some(range.into()), Vec::new()),
+                    Scope::Pack(files) => (None, files.into_iter().map(Into::into).collect()),
+                };
+                W::Copy(pb::CopyWork {
+                    source_json: json("source_json", &copy.source)?,
+                    settings_json: json("settings_json", &copy.settings)?,
+                    plan_json: json("plan_json", &copy.plan)?,
+                    creation_time_json: match &copy.creation_time {
+                        Some(time) => json("creation_time_json", time)?,
+                        None => String::new(),
+                    },
+                    file: Some(copy.file.into()),
+                    staging: Some(copy.staging.into()),
+                    resume: Some(copy.resume.into()),
+                    range,
+                    pack,
+                })
+            }
         };
         Ok(Self { key: Some(grant.key.into()), work: Some(work) })
     }
@@ -260,20 +344,27 @@ impl TryFrom<pb::Grant> for Grant {
         use pb::grant::Work as W;
         let work = match grant.work.ok_or(WireError::Missing("work"))? {
             W::List(list) => Work::List {
-                source: Box::new(source(&list.source_json)?),
+                source: from_json("source_json", &list.source_json)?,
                 page_files_max: list.page_files_max,
                 sample_files_max: list.sample_files_max,
+                split_bytes: list.split_bytes,
             },
             W::Copy(copy) => Work::Copy(Box::new(CopyWork {
                 file: copy.file.ok_or(WireError::Missing("file"))?.into(),
-                source: source(&copy.source_json)?,
+                scope: match (copy.range, copy.pack) {
+                    (Some(range), _) => Scope::Range(range.into()),
+                    (None, pack) if pack.is_empty() => Scope::File,
+                    (None, pack) => Scope::Pack(pack.into_iter().map(Into::into).collect()),
+                },
+                source: from_json("source_json", &copy.source_json)?,
+                settings: from_json("settings_json", &copy.settings_json)?,
+                creation_time: match copy.creation_time_json.as_str() {
+                    "" => None,
+                    text => Some(from_json("creation_time_json", text)?),
+                },
+                plan: from_json("plan_json", &copy.plan_json)?,
                 staging: copy.staging.ok_or(WireError::Missing("staging"))?.try_into()?,
-                chunk_bytes_max: copy.chunk_bytes_max,
                 resume: copy.resume.unwrap_or_default().into(),
-                columns_known: copy.columns_known,
-                columns_required: copy.columns_required,
-                fields_expected: copy.fields_expected,
-                gzip_level: copy.gzip_level,
             })),
         };
         Ok(Self { key: key(grant.key)?, work })
@@ -287,6 +378,8 @@ impl From<Resume> for pb::Resume {
             source_offset_bytes: r.source_offset_bytes,
             source_lines: r.source_lines,
             rows: r.rows,
+            rows_skipped: r.rows_skipped,
+            file: r.file,
             accepted_chunks: r.accepted_chunks.into_iter().map(|c| c.0).collect(),
         }
     }
@@ -299,6 +392,8 @@ impl From<pb::Resume> for Resume {
             source_offset_bytes: r.source_offset_bytes,
             source_lines: r.source_lines,
             rows: r.rows,
+            rows_skipped: r.rows_skipped,
+            file: r.file,
             accepted_chunks: r.accepted_chunks.into_iter().map(ChunkNumber).collect(),
         }
     }
@@ -308,9 +403,14 @@ impl From<StagingTarget> for pb::StagingTarget {
     fn from(target: StagingTarget) -> Self {
         use pb::staging_target::Kind;
         match target {
-            StagingTarget::AzureBlob { container_sas_url, md5 } => Self {
+            StagingTarget::AzureBlob { container_sas_url, integrity } => Self {
                 kind: Some(Kind::AzureBlob(pb::AzureBlobTarget { container_sas_url })),
-                integrity: if md5 { "md5" } else { "none" }.to_owned(),
+                integrity: match integrity {
+                    Integrity::None => "none",
+                    Integrity::Md5 => "md5",
+                    Integrity::Crc64 => "crc64",
+                }
+                .to_owned(),
             },
             StagingTarget::FileSystem { folder } => {
                 Self { kind: Some(Kind::FileSystem(pb::FileSystemTarget { folder })), integrity: "none".to_owned() }
@@ -324,9 +424,14 @@ impl TryFrom<pb::StagingTarget> for StagingTarget {
     fn try_from(target: pb::StagingTarget) -> Result<Self, WireError> {
         use pb::staging_target::Kind;
         Ok(match target.kind.ok_or(WireError::Missing("kind"))? {
-            Kind::AzureBlob(blob) => {
-                Self::AzureBlob { container_sas_url: blob.container_sas_url, md5: target.integrity == "md5" }
-            }
+            Kind::AzureBlob(blob) => Self::AzureBlob {
+                container_sas_url: blob.container_sas_url,
+                integrity: match target.integrity.as_str() {
+                    "crc64" => Integrity::Crc64,
+                    "md5" => Integrity::Md5,
+                    _ => Integrity::None,
+                },
+            },
             Kind::FileSystem(files) => Self::FileSystem { folder: files.folder },
         })
     }
@@ -354,6 +459,11 @@ mod tests {
             rows_end: 4,
             source_lines_end: 3,
             crc32: 9,
+            file_end: 2,
+            skipped_end: 1,
+            quarantine: Some("q".to_owned()),
+            created: Some("2026-01-02T00:00:00Z".to_owned()),
+            files: vec![FileRows { relative_path: "a".into(), rows: 2, skipped: 1 }],
         };
         let failure = Failure::new(Code::SourceChanged, Fault::Source, Retry::After(Duration::from_secs(1)), "x");
         for event in [
@@ -363,7 +473,8 @@ mod tests {
             Event::Completed {
                 counters: Counters { rows_read: 1, ..Default::default() },
                 chunks: 1,
-                columns: vec!["a".into()],
+                files: vec![FileRows { relative_path: "a".into(), rows: 2, skipped: 1 }],
+                quarantine: None,
             },
         ] {
             let report = Report { sequence: 7, key: key.clone(), event };

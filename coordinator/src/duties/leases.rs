@@ -30,7 +30,7 @@ async fn expire_once(core: &Core) -> Result<(), ChangeError> {
     let now = core.now();
     for unit in core.store.leased_units(&Leases::ExpiredAt(now), LEASES_MAX).await? {
         let Some(run) = core.store.run(&unit.run).await? else { continue };
-        let limit = RetryLimit { now, failures_max: run.activity.settings.attempts_max };
+        let limit = RetryLimit { now, failures_max: run.activity.settings.attempts_max, skips_files: false };
         if core.change_unit(&unit.run, unit.number, |_| Some(UnitEvent::Expired(limit))).await? {
             tracing::warn!(run = %unit.run, unit = %unit.number, node = unit.node_name, "lease expired: the node went silent");
             // It may still write blobs: staging is swept once more when it cannot any longer.

@@ -9,11 +9,12 @@ use crate::{
         run::{RunEvent, RunState},
         unit::{UnitEvent, UnitState},
     },
-    store::{RunRow, StoreError, UnitRow, Write},
+    store::{RunRow, StoreError, UnitCounts, UnitRow, Write},
 };
 use ferry_common::{
     failure::{Code, Failure, Fault, Retry, backoff},
     id::{RunId, UnitNumber},
+    staging,
     unit::FileVersion,
 };
 use std::{
@@ -79,6 +80,24 @@ enum Next {
     Again,
     /// There is nothing left to do.
     Done,
+}
+
+/// The failure of a run of which more rows were left out than its settings allow.
+fn too_many_skipped(run: &RunRow, counts: &UnitCounts) -> Option<Failure> {
+    let settings = &run.activity.settings;
+    let (read, skipped) = (counts.counters.rows_read, counts.counters.rows_skipped);
+    let percent = if read == 0 { 0.0 } else { skipped as f64 * 100.0 / read as f64 };
+    let limit = match (settings.skip_rows_max, settings.skip_rows_percent_max) {
+        (Some(max), _) if skipped > max => format!("settings.skipRowsMax {max}"),
+        (_, Some(max)) if percent > max => format!("settings.skipRowsPercentMax {max}"),
+        _ => return None,
+    };
+    let message = format!(
+        "{skipped} of {read} rows ({percent:.3} %) do not fit, more than {limit} allows; nothing was ingested. The rows are \
+         in staging under {}",
+        staging::quarantine_prefix(&run.id)
+    );
+    Some(Failure::new(Code::TooManyRowsSkipped, Fault::Source, Retry::Never, message))
 }
 
 struct Driver {
@@ -226,7 +245,10 @@ impl Driver {
         if counts.pending + counts.leased > 0 {
             return Ok(Next::Wait(LOOK_INTERVAL));
         }
-        debug_assert_eq!(counts.total(), run.files);
+        debug_assert_eq!(counts.total(), run.units);
+        if let Some(failure) = too_many_skipped(run, &counts) {
+            return self.fail(failure).await;
+        }
         let now = self.core.now();
         let peak = self.core.live().get(&self.id).map_or(0, |l| l.peak_slots);
         self.core
@@ -276,11 +298,11 @@ impl Driver {
         self.confirm_units().await?;
         let counts = self.core.store.unit_counts(&self.id).await?;
         let (rows, staged) = (commands.rows_confirmed, counts.counters.rows_read - counts.counters.rows_skipped);
-        if counts.ingested != run.files || rows != staged {
+        if counts.ingested + counts.skipped != run.units || rows != staged {
             // Never call a run succeeded whose files and rows do not add up.
             let message = format!(
-                "{} files were listed and {} are in the table; {staged} rows were read and {rows} are in the table",
-                run.files, counts.ingested
+                "{} units were planned and {} are in the table; {staged} rows were read and {rows} are in the table",
+                run.units, counts.ingested
             );
             return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
         }

@@ -18,7 +18,7 @@ use crate::{
     store::{CommandRow, RunRow, StoreError, Write},
 };
 use ferry_common::{
-    activity::{Activity, AuthType, FormatType},
+    activity::{Activity, AuthType},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact},
 };
@@ -238,8 +238,9 @@ impl Ingester {
         run: &RunRow,
         command: &CommandRow,
     ) -> Result<Result<commands::Command, Failure>, StoreError> {
-        let Some(unit) = self.core.store.unit(&run.id, command.unit).await? else {
-            return Ok(Err(Failure::internal(format!("unit {} of a command is gone", command.unit))));
+        let chunks = self.core.store.chunks(&run.id, command.unit).await?;
+        let Some(row) = chunks.into_iter().find(|row| row.chunk.number.0 == command.chunk) else {
+            return Ok(Err(Failure::internal(format!("unit {}: the chunk of a command is gone", command.unit))));
         };
         let Some(plan) = &run.plan else { return Ok(Err(Failure::internal("the run has no plan"))) };
         let format = &run.activity.source.format;
@@ -247,13 +248,11 @@ impl Ingester {
             commands::ingest(&Ingest {
                 table: run.activity.sink.table.clone(),
                 source,
-                format: match format.kind {
-                    FormatType::DelimitedText => "csv",
-                    FormatType::Json => "json",
-                },
-                mapping: plan.mapping_for(&unit.columns),
+                format: plan.copy.staged_format(format.kind).as_str(),
+                mapping: plan.ingest_mapping(),
                 ingest_by: command.tag.clone(),
                 strict_width: format.is_strict(),
+                creation_time: row.chunk.created,
             })
         }))
     }
@@ -311,7 +310,8 @@ impl Ingester {
         failure: Failure,
     ) -> Result<Option<Failure>, ChangeError> {
         let Some(mut unit) = self.core.store.unit(&run.id, command.unit).await? else { return Ok(None) };
-        let limit = RetryLimit { now: self.core.now(), failures_max: run.activity.settings.attempts_max };
+        let limit =
+            RetryLimit { now: self.core.now(), failures_max: run.activity.settings.attempts_max, skips_files: false };
         let mut writes = vec![
             Write::DeleteChunk(run.id.clone(), command.unit, command.chunk),
             Write::DeleteCommand(run.id.clone(), command.unit, command.chunk),

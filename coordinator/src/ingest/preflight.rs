@@ -1,7 +1,7 @@
 //! A look at the sink before a byte is staged: is it there, may we, does the table fit.
 
 use super::{client_of, judged};
-use crate::planner::{Plan, TableSchema, columns_to_create, parse_cslschema, plan};
+use crate::planner::{Plan, TableSchema, columns_to_add, columns_to_create, parse_cslschema, plan};
 use ferry_common::{
     activity::Activity,
     failure::{Code, Failure, Fault, Retry},
@@ -30,8 +30,23 @@ pub(crate) async fn look(activity: &Activity, sample: &[SampleColumn]) -> Result
             shown => shown,
         };
     }
+    let mut added = None;
+    if let Some(known) = &table {
+        let columns = columns_to_add(activity, sample, known);
+        if !columns.is_empty() {
+            let command = commands::alter_merge_table(&sink.table, &columns);
+            client
+                .command(&sink.database, &command, &RequestId::generate("alter"))
+                .await
+                .map_err(|e| create_failed(activity, &e))?;
+            tracing::info!(table = sink.table, columns = columns.len(), "table is extended");
+            added = Some(format!("columns were added to the table: {}", command.text()));
+            table = schema_of(&client, activity).await?;
+        }
+    }
     match table {
         Some(table) => plan(activity, sample, &table).map(|(plan, mut warnings)| {
+            warnings.extend(added);
             if activity.staging.sas.is_some() {
                 warnings.push(
                     "staging.sas is handed to nodes and cluster as it is, with all its rights; with accountKey each gets \

@@ -3,7 +3,7 @@
 use super::Refused;
 use ferry_common::{
     clock::Millis,
-    failure::{Failure, Retry, backoff},
+    failure::{Failure, Fault, Retry, backoff},
     id::{AttemptNumber, LeaseToken, NodeId},
 };
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,11 @@ pub enum UnitState {
     Ingested,
     /// It cannot be copied. Final.
     Failed {
+        /// Why.
+        failure: Failure,
+    },
+    /// It cannot be copied, and the settings let it be left out. Final.
+    Skipped {
         /// Why.
         failure: Failure,
     },
@@ -116,17 +121,27 @@ pub struct RetryLimit {
     pub now: Millis,
     /// Failures at which the unit fails.
     pub failures_max: u32,
+    /// A file that cannot be read is left out.
+    pub skips_files: bool,
 }
 
 impl RetryLimit {
     fn next(self, failures: u32, failure: Failure) -> UnitState {
         let wait = match failure.retry {
-            Retry::Never => return UnitState::Failed { failure },
-            _ if failures >= self.failures_max => return UnitState::Failed { failure },
+            Retry::Never => return self.last(failure),
+            _ if failures >= self.failures_max => return self.last(failure),
             Retry::Backoff => backoff(failures, 0.5),
             Retry::After(wait) => wait,
         };
         UnitState::Pending { failures, not_before: self.now.plus(wait) }
+    }
+
+    fn last(self, failure: Failure) -> UnitState {
+        if self.skips_files && failure.fault == Fault::Source {
+            UnitState::Skipped { failure }
+        } else {
+            UnitState::Failed { failure }
+        }
     }
 }
 
@@ -170,6 +185,7 @@ impl UnitState {
             Self::Staged { .. } => "Staged",
             Self::Ingested => "Ingested",
             Self::Failed { .. } => "Failed",
+            Self::Skipped { .. } => "Skipped",
             Self::Dropped => "Dropped",
         }
     }
@@ -203,7 +219,7 @@ impl UnitEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ferry_common::failure::{Code, Fault};
+    use ferry_common::failure::Code;
 
     const NOW: Millis = Millis(1_000);
 
@@ -224,7 +240,7 @@ mod tests {
     #[test]
     fn every_pair_of_state_and_event_is_as_the_table_says() {
         let token = || LeaseToken::from_wire("t".to_owned());
-        let limit = RetryLimit { now: NOW, failures_max: 3 };
+        let limit = RetryLimit { now: NOW, failures_max: 3, skips_files: false };
         let states = [
             UnitState::NEW,
             UnitState::Leased { failures: 0, lease: lease("t") },
@@ -265,7 +281,7 @@ mod tests {
     fn a_late_holder_is_fenced() {
         let state = UnitState::Leased { failures: 0, lease: lease("t") };
         let other = LeaseToken::from_wire("other".to_owned());
-        let limit = RetryLimit { now: NOW, failures_max: 3 };
+        let limit = RetryLimit { now: NOW, failures_max: 3, skips_files: false };
         for event in [
             UnitEvent::Renewed { token: other.clone(), expires: NOW },
             UnitEvent::Completed { token: other.clone(), chunks: 1 },
@@ -279,13 +295,13 @@ mod tests {
     #[test]
     fn a_lease_that_still_runs_does_not_expire() {
         let state = UnitState::Leased { failures: 0, lease: lease("t") };
-        let early = RetryLimit { now: Millis(899), failures_max: 3 };
+        let early = RetryLimit { now: Millis(899), failures_max: 3, skips_files: false };
         assert!(state.apply(UnitEvent::Expired(early)).is_err());
     }
 
     #[test]
     fn failures_have_a_limit_and_giving_back_is_none() {
-        let limit = RetryLimit { now: NOW, failures_max: 3 };
+        let limit = RetryLimit { now: NOW, failures_max: 3, skips_files: false };
         let mut state = UnitState::NEW;
         for expected in ["Pending", "Pending", "Failed"] {
             let token = LeaseToken::from_wire("t".to_owned());

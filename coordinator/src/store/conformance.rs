@@ -11,7 +11,7 @@ use ferry_common::{
     clock::Millis,
     failure::Failure,
     id::{AttemptNumber, ChunkNumber, LeaseToken, NodeId, RunId, RuntimeName, UnitNumber},
-    unit::{Chunk, Counters, FileVersion},
+    unit::{Chunk, Counters, FileVersion, Scope},
 };
 
 const ACTIVITY: &str = "{name: a, source: {type: FileSystem, folderPath: /d, format: {type: Json}}, \
@@ -36,7 +36,14 @@ fn new_unit(run: &RunId, number: u64, size_bytes: u64) -> UnitRow {
         modified_ns: -5,
         etag: "e".to_owned(),
     };
-    UnitRow::new(run.clone(), UnitNumber(number), file)
+    let mut unit = UnitRow::new(run.clone(), UnitNumber(number), file.clone());
+    if number == 2 {
+        // Covers more than a file: it must come back as it was.
+        unit.scope = Scope::Pack(vec![file.clone(), file]);
+        unit.file_count = 2;
+        unit.size_bytes = size_bytes + 1;
+    }
+    unit
 }
 
 fn new_command(run: &RunId, unit: u64, chunk: u32) -> CommandRow {
@@ -125,7 +132,7 @@ async fn units(store: &dyn Store) {
     leased.attempts = 1;
     leased.counters =
         Counters { rows_read: 7, data_read_bytes: 8, data_written_bytes: 9, staged_bytes: 3, rows_skipped: 1 };
-    leased.columns = vec!["a".to_owned()];
+    leased.tail.quarantine = Some("q".to_owned());
     leased.last_failure = Some(Failure::internal("x"));
     leased.node_name = "host".to_owned();
     store.commit(vec![Write::UpdateUnit(Box::new(leased.clone()))]).await.unwrap();
@@ -152,7 +159,7 @@ async fn units(store: &dyn Store) {
     assert_eq!(numbers(store.files(&id, Some("Staged"), UnitNumber(0), 9).await.unwrap()), [3]);
     let counts = store.unit_counts(&id).await.unwrap();
     assert_eq!((counts.pending, counts.leased, counts.staged, counts.total()), (1, 1, 1, 3), "the listing is no file");
-    assert_eq!((counts.bytes_total, counts.bytes_done, counts.counters.rows_read), (60, 5, 7));
+    assert_eq!((counts.bytes_total, counts.bytes_done, counts.counters.rows_read), (61, 5, 7));
 
     let stale = store.unit(&id, UnitNumber(1)).await.unwrap().unwrap();
     store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
@@ -181,6 +188,11 @@ async fn chunks_and_commands(store: &dyn Store) {
             rows_end: 6,
             source_lines_end: 7,
             crc32: u32::MAX,
+            file_end: 1,
+            skipped_end: 2,
+            quarantine: Some("q".to_owned()),
+            created: None,
+            files: Vec::new(),
         },
     };
     store.commit(vec![Write::InsertChunk(chunk(1)), Write::InsertChunk(chunk(0))]).await.unwrap();

@@ -142,7 +142,7 @@ impl Store for MemoryStore {
             u.run == *run && matches!(u.state, UnitState::Pending { not_before, .. } if not_before <= now)
         };
         let mut units: Vec<_> = self.lock().units.values().filter(may_go).cloned().collect();
-        units.sort_by_key(|u| (std::cmp::Reverse(u.file.size_bytes), u.number));
+        units.sort_by_key(|u| (std::cmp::Reverse(u.size_bytes), u.number));
         units.truncate(limit as usize);
         Ok(units)
     }
@@ -170,20 +170,28 @@ impl Store for MemoryStore {
     async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError> {
         let mut counts = UnitCounts::default();
         for unit in self.lock().units.values().filter(|u| u.run == *run && u.number != UnitNumber::LISTING) {
-            counts.bytes_total += unit.file.size_bytes;
+            let files = u64::from(unit.file_count);
+            counts.bytes_total += unit.size_bytes;
+            counts.files_total += files;
             counts.counters += unit.counters;
             match unit.state {
                 UnitState::Pending { .. } => counts.pending += 1,
                 UnitState::Leased { .. } => counts.leased += 1,
                 UnitState::Staged { .. } => {
                     counts.staged += 1;
-                    counts.bytes_done += unit.file.size_bytes;
+                    counts.files_done += files;
+                    counts.bytes_done += unit.size_bytes;
                 }
                 UnitState::Ingested => {
                     counts.ingested += 1;
-                    counts.bytes_done += unit.file.size_bytes;
+                    counts.files_done += files;
+                    counts.bytes_done += unit.size_bytes;
                 }
                 UnitState::Failed { .. } => counts.failed += 1,
+                UnitState::Skipped { .. } => {
+                    counts.skipped += 1;
+                    counts.files_skipped += files;
+                }
                 UnitState::Dropped => counts.dropped += 1,
             }
         }

@@ -19,7 +19,7 @@ use ferry_common::{
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
     id::{AttemptNumber, NodeId, RunId, RuntimeName, UnitNumber},
-    unit::{Chunk, Counters, FileVersion, SampleColumn},
+    unit::{Chunk, Counters, FileRows, FileVersion, SampleColumn, Scope},
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,9 @@ pub struct RunRow {
     /// Files listed so far.
     #[serde(default)]
     pub files: u64,
+    /// Units made of them: a large file may be several, many small ones may be one.
+    #[serde(default)]
+    pub units: u64,
     /// Columns that the listing's sample shows.
     #[serde(default)]
     pub sample: Vec<SampleColumn>,
@@ -114,6 +117,7 @@ impl RunRow {
             tag_nonce: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
             listing_page: 0,
             files: 0,
+            units: 0,
             sample: Vec::new(),
             plan: None,
             warnings: Vec::new(),
@@ -126,17 +130,20 @@ impl RunRow {
 }
 
 impl UnitRow {
-    /// A unit that waits for its first attempt.
+    /// A unit of one whole file, which waits for its first attempt.
     pub fn new(run: RunId, number: UnitNumber, file: FileVersion) -> Self {
         Self {
             run,
             number,
             state: UnitState::NEW,
             revision: 1,
+            size_bytes: file.size_bytes,
+            file_count: 1,
+            scope: Scope::File,
             file,
             attempts: 0,
             counters: Counters::default(),
-            columns: Vec::new(),
+            tail: Tail::default(),
             last_failure: None,
             node_name: String::new(),
         }
@@ -169,18 +176,33 @@ pub struct UnitRow {
     pub state: UnitState,
     /// Changes with every write.
     pub revision: i64,
-    /// The file, pinned. The listing has the folder's path and no size.
+    /// The file, pinned; of a pack the first one. The listing has the folder's path and no size.
     pub file: FileVersion,
+    /// What it covers.
+    pub scope: Scope,
+    /// Bytes that it has to read, about.
+    pub size_bytes: u64,
+    /// Files that count as read with it: none for the later parts of one.
+    pub file_count: u32,
     /// Attempts begun so far.
     pub attempts: u32,
     /// What was done, of accepted chunks and completed attempts.
     pub counters: Counters,
-    /// Names in the file's header row.
-    pub columns: Vec<String>,
+    /// What came after its last chunk.
+    pub tail: Tail,
     /// The failure of the attempt that failed last.
     pub last_failure: Option<Failure>,
     /// Name of the node that had it last.
     pub node_name: String,
+}
+
+/// What came after a unit's last chunk: rows that were all left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tail {
+    /// By file, where the unit has several.
+    pub files: Vec<FileRows>,
+    /// The blob that keeps them.
+    pub quarantine: Option<String>,
 }
 
 /// An accepted chunk, as stored.
@@ -294,7 +316,15 @@ pub struct UnitCounts {
     /// By state.
     pub failed: u64,
     /// By state.
+    pub skipped: u64,
+    /// By state.
     pub dropped: u64,
+    /// Files of all units, of those that are staged or ingested, and of those that were left out.
+    pub files_total: u64,
+    /// See `files_total`.
+    pub files_done: u64,
+    /// See `files_total`.
+    pub files_skipped: u64,
     /// Bytes of all files.
     pub bytes_total: u64,
     /// Bytes of files that are staged or ingested.
@@ -304,9 +334,9 @@ pub struct UnitCounts {
 }
 
 impl UnitCounts {
-    /// Files in all.
+    /// Units in all.
     pub fn total(&self) -> u64 {
-        self.pending + self.leased + self.staged + self.ingested + self.failed + self.dropped
+        self.pending + self.leased + self.staged + self.ingested + self.failed + self.skipped + self.dropped
     }
 }
 

@@ -4,7 +4,7 @@
 //! may have it open; a lock beside the file sees to that.
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, Tail, UnitCounts, UnitRow, Write,
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -25,7 +25,8 @@ const READERS_MAX: u32 = 4;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 const UNIT_COLUMNS: &str = "run_id, number, state_json, revision, path, relative_path, size_bytes, modified_ns, etag, \
-     attempts, data_read_bytes, data_written_bytes, staged_bytes, rows_read, rows_skipped, columns_json, failure_json, node_name";
+     attempts, data_read_bytes, data_written_bytes, staged_bytes, rows_read, rows_skipped, failure_json, node_name, \
+     scope_json, file_count, file_bytes, tail_json";
 const COMMAND_COLUMNS: &str = "run_id, unit, chunk, state_json, revision, tag, blob, row_count, raw_bytes";
 
 /// A store in an SQL database.
@@ -101,7 +102,11 @@ fn percent_encoded(path: &Path) -> String {
 
 fn migrator() -> Migrator {
     let first = include_str!("migrations/0001_first.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "first".into(), MigrationType::Simple, first, false)])
+    let scopes = include_str!("migrations/0002_scopes.sql").into_sql_str();
+    Migrator::with_migrations(vec![
+        Migration::new(1, "first".into(), MigrationType::Simple, first, false),
+        Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
+    ])
 }
 
 fn json<T: Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
@@ -140,7 +145,13 @@ fn read_run(row: &AnyRow) -> Result<RunRow, StoreError> {
 }
 
 fn read_unit(row: &AnyRow) -> Result<UnitRow, StoreError> {
+    let size_bytes = count(row, "size_bytes")?;
+    // Rows of the first version have no size of the file beside the unit's: they are the same.
+    let file_bytes = row.try_get::<i64, _>("file_bytes")?;
     Ok(UnitRow {
+        size_bytes,
+        scope: from_json("units", row.try_get("scope_json")?)?,
+        file_count: count(row, "file_count")? as u32,
         run: id_of("units", row.try_get("run_id")?)?,
         number: UnitNumber(count(row, "number")?),
         state: from_json("units", row.try_get("state_json")?)?,
@@ -148,13 +159,13 @@ fn read_unit(row: &AnyRow) -> Result<UnitRow, StoreError> {
         file: FileVersion {
             path: row.try_get("path")?,
             relative_path: row.try_get("relative_path")?,
-            size_bytes: count(row, "size_bytes")?,
+            size_bytes: u64::try_from(file_bytes).unwrap_or(size_bytes),
             modified_ns: row.try_get("modified_ns")?,
             etag: row.try_get("etag")?,
         },
         attempts: count(row, "attempts")? as u32,
         counters: read_counters(row)?,
-        columns: from_json("units", row.try_get("columns_json")?)?,
+        tail: from_json::<Option<Tail>>("units", row.try_get("tail_json")?)?.unwrap_or_default(),
         last_failure: from_json("units", row.try_get("failure_json")?)?,
         node_name: row.try_get("node_name")?,
     })
@@ -251,8 +262,9 @@ fn not_before(state: &UnitState) -> i64 {
 async fn insert_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(), StoreError> {
     let sql = "INSERT INTO units (run_id, number, state, state_json, revision, not_before_ms, lease_node, \
          lease_expires_ms, path, relative_path, size_bytes, modified_ns, etag, attempts, data_read_bytes, \
-         data_written_bytes, staged_bytes, rows_read, rows_skipped, columns_json, failure_json, node_name) \
-         VALUES ($1, $2, $3, $4, 1, $5, '', 0, $6, $7, $8, $9, $10, 0, 0, 0, 0, 0, 0, $11, $12, $13)";
+         data_written_bytes, staged_bytes, rows_read, rows_skipped, failure_json, node_name, scope_json, file_count, \
+         file_bytes, tail_json) \
+         VALUES ($1, $2, $3, $4, 1, $5, '', 0, $6, $7, $8, $9, $10, 0, 0, 0, 0, 0, 0, $11, $12, $13, $14, $15, $16)";
     inserted(
         sqlx::query(sql)
             .bind(unit.run.as_str())
@@ -262,12 +274,15 @@ async fn insert_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(
             .bind(not_before(&unit.state))
             .bind(&unit.file.path)
             .bind(&unit.file.relative_path)
-            .bind(signed(unit.file.size_bytes))
+            .bind(signed(unit.size_bytes))
             .bind(unit.file.modified_ns)
             .bind(&unit.file.etag)
-            .bind(json("units", &unit.columns)?)
             .bind(json("units", &unit.last_failure)?)
             .bind(&unit.node_name)
+            .bind(json("units", &unit.scope)?)
+            .bind(i64::from(unit.file_count))
+            .bind(signed(unit.file.size_bytes))
+            .bind(json("units", &unit.tail)?)
             .execute(connection)
             .await,
     )
@@ -276,7 +291,7 @@ async fn insert_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(
 async fn update_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(), StoreError> {
     let sql = "UPDATE units SET state = $1, state_json = $2, not_before_ms = $3, lease_node = $4, \
          lease_expires_ms = $5, attempts = $6, data_read_bytes = $7, data_written_bytes = $8, staged_bytes = $9, \
-         rows_read = $10, rows_skipped = $11, columns_json = $12, failure_json = $13, node_name = $14, \
+         rows_read = $10, rows_skipped = $11, tail_json = $12, failure_json = $13, node_name = $14, \
          revision = revision + 1 WHERE run_id = $15 AND number = $16 AND revision = $17";
     let lease = unit.state.lease();
     let done = sqlx::query(sql)
@@ -291,7 +306,7 @@ async fn update_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(
         .bind(signed(unit.counters.staged_bytes))
         .bind(signed(unit.counters.rows_read))
         .bind(signed(unit.counters.rows_skipped))
-        .bind(json("units", &unit.columns)?)
+        .bind(json("units", &unit.tail)?)
         .bind(json("units", &unit.last_failure)?)
         .bind(&unit.node_name)
         .bind(unit.run.as_str())
@@ -519,7 +534,7 @@ impl Store for SqlStore {
     }
 
     async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError> {
-        let sql = "SELECT state, COUNT(*) AS units, CAST(SUM(size_bytes) AS BIGINT) AS size_bytes, \
+        let sql = "SELECT state, COUNT(*) AS units, CAST(SUM(file_count) AS BIGINT) AS files, CAST(SUM(size_bytes) AS BIGINT) AS size_bytes, \
              CAST(SUM(data_read_bytes) AS BIGINT) AS data_read_bytes, \
              CAST(SUM(data_written_bytes) AS BIGINT) AS data_written_bytes, \
              CAST(SUM(staged_bytes) AS BIGINT) AS staged_bytes, CAST(SUM(rows_read) AS BIGINT) AS rows_read, \
@@ -528,20 +543,28 @@ impl Store for SqlStore {
         let mut counts = UnitCounts::default();
         for row in sqlx::query(sql).bind(run.as_str()).fetch_all(&self.readers).await? {
             let (units, bytes) = (count(&row, "units")?, count(&row, "size_bytes")?);
+            let files = count(&row, "files")?;
             counts.bytes_total += bytes;
+            counts.files_total += files;
             counts.counters += read_counters(&row)?;
             match row.try_get::<String, _>("state")?.as_str() {
                 "Pending" => counts.pending = units,
                 "Leased" => counts.leased = units,
                 "Staged" => {
                     counts.staged = units;
+                    counts.files_done += files;
                     counts.bytes_done += bytes;
                 }
                 "Ingested" => {
                     counts.ingested = units;
+                    counts.files_done += files;
                     counts.bytes_done += bytes;
                 }
                 "Failed" => counts.failed = units,
+                "Skipped" => {
+                    counts.skipped = units;
+                    counts.files_skipped = files;
+                }
                 "Dropped" => counts.dropped = units,
                 other => return Err(StoreError::Unreadable { table: "units", why: format!("state {other:?}") }),
             }

@@ -18,7 +18,7 @@ pub enum IngestSource {
 pub enum MappedSource {
     /// Position in a delimited record, from 0.
     Ordinal(u32),
-    /// Path in a JSON record.
+    /// Path in a JSON record, or in the columns of Parquet.
     Path(String),
 }
 
@@ -51,7 +51,7 @@ pub struct Ingest {
     pub table: String,
     /// The one blob.
     pub source: IngestSource,
-    /// Such as `csv` or `json`.
+    /// `csv`, `json` or `parquet`.
     pub format: &'static str,
     /// How records become columns.
     pub mapping: IngestMapping,
@@ -59,6 +59,8 @@ pub struct Ingest {
     pub ingest_by: String,
     /// A record of another width fails the blob.
     pub strict_width: bool,
+    /// Date that the extent gets (RFC 3339), for retention and caching.
+    pub creation_time: Option<String>,
 }
 
 /// `.ingest async into table T (blob) with (...)`.
@@ -77,6 +79,9 @@ pub fn ingest(ingest: &Ingest) -> Command {
     }
     with.push(format!("tags={}", string(&json!([format!("ingest-by:{}", ingest.ingest_by)]).to_string())));
     with.push(format!("ingestIfNotExists={}", string(&json!([ingest.ingest_by]).to_string())));
+    if let Some(time) = &ingest.creation_time {
+        with.push(format!("creationTime={}", string(time)));
+    }
     if ingest.format == "csv" {
         // 1/0: same width, or fail; 1/1: best effort.
         let implications = i32::from(!ingest.strict_width);

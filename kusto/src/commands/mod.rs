@@ -9,7 +9,7 @@ pub use show::{
     show_capacity_ingestions, show_commands_by_request_id, show_data_operations, show_extents_by_tag,
     show_ingestion_failures, show_operations, show_operations_since, show_table_cslschema, show_version,
 };
-pub use table::{TableColumn, create_merge_table};
+pub use table::{TableColumn, alter_merge_table, create_merge_table};
 
 use crate::text;
 

@@ -12,6 +12,12 @@ pub struct TableColumn {
     pub kind: String,
 }
 
+/// `.alter-merge table`: adds columns to a table that is there.
+pub fn alter_merge_table(table: &str, columns: &[TableColumn]) -> Command {
+    let columns: Vec<_> = columns.iter().map(|c| format!("{}:{}", name(&c.name), c.kind)).collect();
+    Command(format!(".alter-merge table {} ({})", name(table), columns.join(", ")))
+}
+
 /// `.create-merge table`: creates the table or adds missing columns; a column of another type makes it fail.
 pub fn create_merge_table(table: &str, columns: &[TableColumn]) -> Command {
     let columns: Vec<_> = columns.iter().map(|c| format!("{}:{}", name(&c.name), c.kind)).collect();

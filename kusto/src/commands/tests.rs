@@ -21,6 +21,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         ]),
         ingest_by: "ferry:r/1/0".to_owned(),
         strict_width: true,
+        creation_time: None,
     };
     let json = Ingest {
         source: IngestSource::Path("/srv/staging/r/1/1/0.json.gz".to_owned()),
@@ -33,6 +34,8 @@ fn examples() -> Vec<(&'static str, Command)> {
         ..csv.clone()
     };
     let reference = Ingest { mapping: IngestMapping::Reference("Map 1".into()), strict_width: false, ..csv.clone() };
+    let dated = Ingest { creation_time: Some("2026-01-02T00:00:00Z".to_owned()), ..csv.clone() };
+    let parquet = Ingest { format: "parquet", ..json.clone() };
     let plain = Ingest { mapping: IngestMapping::None, ..csv.clone() };
     vec![
         (
@@ -42,7 +45,10 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("ingest_csv_inline_mapping", ingest(&csv)),
         ("ingest_csv_no_mapping", ingest(&plain)),
         ("ingest_csv_mapping_reference", ingest(&reference)),
+        ("ingest_csv_creation_time", ingest(&dated)),
         ("ingest_json_path", ingest(&json)),
+        ("ingest_parquet_path", ingest(&parquet)),
+        ("alter_merge_table", alter_merge_table("T", &[column("a", "long")])),
         ("show_capacity_ingestions", show_capacity_ingestions()),
         ("show_commands_by_request_id", show_commands_by_request_id("ferry.ingest;1")),
         ("show_data_operations", show_data_operations(&["ferry.ingest;1".to_owned(), "ferry.ingest;2".to_owned()])),

@@ -182,8 +182,12 @@ impl Lexer<'_> {
             }
         };
         self.at += end;
-        match self.tokens.last_mut() {
-            Some(Token::Text(before)) => before.push_str(&value),
+        match self.tokens.as_mut_slice() {
+            // In commands a mapping's name stands before its text.
+            [.., Token::Ident(word), Token::Text(_)] if word.as_str() == "mapping" => {
+                self.tokens.push(Token::Text(value))
+            }
+            [.., Token::Text(before)] => before.push_str(&value),
             _ => self.tokens.push(Token::Text(value)),
         }
         Ok(())

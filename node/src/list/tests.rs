@@ -12,7 +12,7 @@ fn source(folder: &Path, more: &str) -> Source {
 
 fn listed(source: &Source, roots: &Roots) -> Result<(Vec<String>, ListPage), Failure> {
     let (sender, mut receiver) = mpsc::channel(1000);
-    list(source, roots, 3, 5, &CancellationToken::new(), sender)?;
+    list(source, roots, 3, 5, 0, &CancellationToken::new(), sender)?;
     let (mut names, mut last) = (Vec::new(), None);
     while let Ok(page) = receiver.try_recv() {
         assert!(page.files.len() <= 3);
@@ -127,7 +127,7 @@ fn a_hundred_thousand_files_come_in_pages() {
     let source = source(folder.path(), "");
     // One page may wait: the listing holds no more than that and the one it gathers.
     let (sender, mut pages) = mpsc::channel(1);
-    let lister = std::thread::spawn(move || list(&source, &roots, 1_000, 5, &CancellationToken::new(), sender));
+    let lister = std::thread::spawn(move || list(&source, &roots, 1_000, 5, 0, &CancellationToken::new(), sender));
     let (mut files, mut number) = (0, 0);
     while let Some(page) = pages.blocking_recv() {
         assert_eq!(page.number, number);

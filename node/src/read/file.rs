@@ -1,24 +1,28 @@
-//! One source file: pinned to its version, read from front to back, decompressed on the way.
+//! One source file: pinned to its version, unpacked on the way.
 
-use super::{ReadError, Roots};
-use ferry_common::unit::FileVersion;
-use flate2::read::MultiGzDecoder;
+use super::{
+    ReadError, Roots,
+    codec::{Asked, BombError, Expansion, Packing, decoder, packing_of},
+};
+use ferry_common::{
+    activity::{CompressionType, Format, FormatType},
+    failure::Failure,
+    unit::FileVersion,
+};
 use std::{
     fs,
-    io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::MetadataExt,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-/// Bytes that are read from the file at once.
-const READ_BYTES: usize = 1 << 20;
-/// How a gzip file begins (RFC 1952).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// The mark that some programs put before UTF-8.
-const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// Bytes that are read from a packed file at once.
+const READ_BYTES: usize = 256 << 10;
+/// Bytes at the front of a file that tell how it is packed.
+const HEAD_BYTES: usize = 512;
 
 /// The version of a file, from its metadata.
 pub fn version_of(path: String, relative_path: String, metadata: &fs::Metadata) -> FileVersion {
@@ -32,63 +36,88 @@ pub fn version_of(path: String, relative_path: String, metadata: &fs::Metadata) 
     }
 }
 
-/// A reader that counts. The count is shared, so that others can watch it.
-struct Counted<R> {
-    inner: R,
+/// A file read from an offset on. The bytes are counted, so that others can watch.
+pub struct FileReader {
+    file: fs::File,
+    offset: u64,
     count: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
         self.count.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
 
-type Raw = io::BufReader<Counted<fs::File>>;
-
-enum Decoder {
-    Plain(Raw),
-    Gzip(Box<MultiGzDecoder<Raw>>),
+impl Seek for FileReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(by) => self.offset.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+        };
+        self.offset = to.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.offset)
+    }
 }
 
 /// An open source file.
 pub struct SourceFile {
-    /// The same open file once more, to look at its metadata.
     handle: fs::File,
     path: String,
-    decoder: Decoder,
+    packing: Packing,
     /// Bytes read of the file as stored.
     stored: Arc<AtomicU64>,
+    /// Bytes read of this file and no other, to find bombs by.
+    own: Arc<AtomicU64>,
+}
+
+/// What the settings say about a file's packing.
+pub fn asked(format: &Format) -> Option<Asked> {
+    use CompressionType as C;
+    Some(match format.compression.as_ref()?.kind {
+        C::None => Asked::None_,
+        C::Gzip => Asked::Gzip,
+        C::Deflate => Asked::Deflate,
+        C::Bzip2 => Asked::Bzip2,
+        C::Zstd => Asked::Zstd,
+        C::Xz => Asked::Xz,
+        C::Lz4 => Asked::Lz4,
+        C::Snappy => Asked::Snappy,
+        C::Zip => Asked::Zip,
+        C::Tar => Asked::Tar,
+        C::TarGzip => Asked::TarGzip,
+    })
+}
+
+/// The format packs its own content.
+pub fn holds_own_packing(kind: FormatType) -> bool {
+    matches!(kind, FormatType::Parquet | FormatType::Avro | FormatType::Orc | FormatType::Excel)
 }
 
 impl SourceFile {
     /// Opens the file of that version below an allowed root. `stored` counts the bytes read of it.
-    ///
-    /// Plain and gzip are told apart by content; a name in `.gz` promises gzip.
-    pub fn open(roots: &Roots, version: &FileVersion, stored: Arc<AtomicU64>) -> Result<Self, ReadError> {
+    pub fn open(
+        roots: &Roots,
+        version: &FileVersion,
+        format: &Format,
+        stored: Arc<AtomicU64>,
+    ) -> Result<Self, ReadError> {
         let path = version.path.clone();
-        let failed = |e| ReadError::opening(&path, e);
         let handle = roots.open(&path)?;
-        let file = Self { decoder: raw_decoder(&handle, stored.clone()).map_err(failed)?, handle, path, stored };
+        let file = Self { handle, path, packing: Packing::NONE, stored, own: Arc::default() };
         file.check_unchanged(version)?;
-        file.with_decompression(version)
-    }
-
-    fn with_decompression(mut self, version: &FileVersion) -> Result<Self, ReadError> {
-        let mut head = [0; 2];
-        let filled = read_up_to(&self.handle, &mut head).map_err(|e| ReadError::opening(&self.path, e))?;
-        let is_gzip = filled == 2 && head == GZIP_MAGIC;
-        if is_gzip {
-            if let Decoder::Plain(raw) = self.decoder {
-                self.decoder = Decoder::Gzip(Box::new(MultiGzDecoder::new(raw)));
-            }
-        } else if version.size_bytes > 0 && self.path.ends_with(".gz") {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "the name says gzip, the content does not");
-            return Err(ReadError::Corrupt { path: self.path, byte: 0, source });
+        let mut head = [0; HEAD_BYTES];
+        let filled = read_up_to(&file.handle, &mut head).map_err(|e| ReadError::opening(&file.path, e))?;
+        if filled == 0 {
+            return Ok(file);
         }
-        Ok(self)
+        let packing = packing_of(&file.path, &head[..filled], asked(format), holds_own_packing(format.kind));
+        let packing = packing.map_err(|why| ReadError::Packing { path: file.path.clone(), why })?;
+        Ok(Self { packing, ..file })
     }
 
     /// The path, for messages.
@@ -96,44 +125,55 @@ impl SourceFile {
         &self.path
     }
 
-    /// Reads decompressed bytes; 0 at the end.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        loop {
-            let result = match &mut self.decoder {
-                Decoder::Plain(raw) => raw.read(buffer),
-                Decoder::Gzip(gzip) => gzip.read(buffer),
-            };
-            match result {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.judged(source)),
-                Ok(read) => return Ok(read),
-            }
-        }
+    /// How it is packed.
+    pub fn packing(&self) -> Packing {
+        self.packing
     }
 
-    fn judged(&self, source: io::Error) -> ReadError {
-        let (path, byte) = (self.path.clone(), self.stored.load(Ordering::Relaxed));
-        match &self.decoder {
-            // An error of the system has a number; the decompressor's has none.
-            Decoder::Gzip(_) if source.raw_os_error().is_none() => ReadError::Corrupt { path, byte, source },
-            _ => ReadError::Io { path, byte, source },
-        }
+    /// The file itself, for formats that find their way by themselves.
+    pub fn handle(&self) -> &fs::File {
+        &self.handle
     }
 
-    /// Goes on to `offset` of the decompressed bytes, of which `position` were read. Returns whether it could jump;
-    /// where not, the caller reads on and throws away.
-    pub fn jump(&mut self, offset: u64) -> Result<bool, ReadError> {
-        match &mut self.decoder {
-            Decoder::Gzip(_) => Ok(false),
-            Decoder::Plain(raw) => {
-                raw.seek(SeekFrom::Start(offset)).map_err(|source| ReadError::Io {
-                    path: self.path.clone(),
-                    byte: offset,
-                    source,
-                })?;
-                Ok(true)
-            }
+    /// Counts the bytes read of the file as stored.
+    pub fn stored(&self) -> Arc<AtomicU64> {
+        self.stored.clone()
+    }
+
+    /// The file as stored, from `offset` on.
+    pub fn reader_at(&self, offset: u64) -> Result<FileReader, ReadError> {
+        let file = self.handle.try_clone().map_err(|e| ReadError::opening(&self.path, e))?;
+        Ok(FileReader { file, offset, count: self.stored.clone() })
+    }
+
+    /// The file without its outer codec, from its start.
+    pub fn unpacked(&self) -> Result<Box<dyn Read + Send>, ReadError> {
+        let raw = Both { inner: self.reader_at(0)?, count: self.own.clone() };
+        let Some(codec) = self.packing.codec else { return Ok(Box::new(raw)) };
+        let decoded = decoder(codec, Box::new(BufReader::with_capacity(READ_BYTES, raw)));
+        let decoded = decoded.map_err(|e| self.judged(e))?;
+        Ok(Box::new(Expansion::new(decoded, self.own.clone())))
+    }
+
+    /// Judges an error that came in reading.
+    pub fn judged(&self, source: io::Error) -> ReadError {
+        let (path, byte) = (self.path.clone(), self.own.load(Ordering::Relaxed));
+        if let Some(bomb) = BombError::of(&source) {
+            return ReadError::Bomb { path, what: bomb.to_string() };
         }
+        if let Some(bad) = source.get_ref().and_then(|e| e.downcast_ref::<super::encoding::BadEncoding>()) {
+            return ReadError::Encoding { path, what: bad.to_string() };
+        }
+        // An error of the system has a number; a decompressor's has none.
+        if source.raw_os_error().is_none() && self.packing != Packing::NONE {
+            return ReadError::Corrupt { path, byte, source };
+        }
+        ReadError::Io { path, byte, source }
+    }
+
+    /// Judges an error that came in reading, as a failure.
+    pub fn failure(&self, source: io::Error) -> Failure {
+        self.judged(source).into()
     }
 
     /// Fails with [`ReadError::Changed`] if the file is no longer the version listed.
@@ -164,20 +204,22 @@ impl SourceFile {
     }
 }
 
-impl Seek for Counted<fs::File> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
+/// Counts a second time.
+struct Both<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Both<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }
 
-fn raw_decoder(handle: &fs::File, stored: Arc<AtomicU64>) -> io::Result<Decoder> {
-    let counted = Counted { inner: handle.try_clone()?, count: stored };
-    Ok(Decoder::Plain(io::BufReader::with_capacity(READ_BYTES, counted)))
-}
-
-/// Reads the head of a file without moving its position.
+/// Reads the head of a file.
 fn read_up_to(file: &fs::File, buffer: &mut [u8]) -> io::Result<usize> {
-    use std::os::unix::fs::FileExt as _;
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], filled as u64) {
@@ -188,9 +230,4 @@ fn read_up_to(file: &fs::File, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-/// Length of the byte order mark at the start of decompressed text: 0 or 3.
-pub(super) fn byte_order_mark(text: &[u8]) -> usize {
-    if text.starts_with(&BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
 }

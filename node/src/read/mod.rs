@@ -1,12 +1,20 @@
 //! Opening a source: allowed roots, the pinned version, decompression, and the window that formats read through.
 
+mod archive;
+mod codec;
+mod encoding;
 mod file;
+mod member;
 mod roots;
-mod window;
+mod text;
 
-pub use file::{SourceFile, version_of};
+pub use archive::{ArchiveError, Input as ArchiveInput, each_member};
+pub use codec::{Archive, Decoder, Packing, packing_of};
+pub use encoding::{Utf8Reader, encoding_named};
+pub use file::{FileReader, SourceFile, asked, holds_own_packing, version_of};
+pub use member::unpacked_member;
 pub use roots::Roots;
-pub use window::Window;
+pub use text::{Pool, TextWindow};
 
 use ferry_common::failure::{Code, Failure, Fault, Retry, with_causes};
 use std::io;
@@ -54,6 +62,30 @@ pub enum ReadError {
         /// What the decompressor said.
         source: io::Error,
     },
+    /// Name and content do not agree, or ferry cannot unpack it.
+    #[error("{path}: {why}")]
+    Packing {
+        /// The path.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Few bytes that become far too many.
+    #[error("{path} is refused: {what}")]
+    Bomb {
+        /// The path.
+        path: String,
+        /// What it became.
+        what: String,
+    },
+    /// Not of the encoding that the settings name.
+    #[error("{path}: {what}; is source.format.encodingName right?")]
+    Encoding {
+        /// The path.
+        path: String,
+        /// Where it is not.
+        what: String,
+    },
     /// Anything else.
     #[error("reading {path} failed at byte {byte}: {source}")]
     Io {
@@ -87,6 +119,9 @@ impl From<ReadError> for Failure {
             ReadError::Forbidden { .. } => (Code::FileForbidden, Fault::Source, Retry::Never),
             ReadError::Changed { .. } => (Code::SourceChanged, Fault::Source, Retry::Never),
             ReadError::Corrupt { .. } => (Code::CompressionCorrupt, Fault::Source, Retry::Never),
+            ReadError::Packing { .. } => (Code::FormatMismatch, Fault::Source, Retry::Never),
+            ReadError::Bomb { .. } => (Code::ExpansionTooLarge, Fault::Source, Retry::Never),
+            ReadError::Encoding { .. } => (Code::InvalidUtf8, Fault::Source, Retry::Never),
             ReadError::Io { .. } => (Code::SourceReadFailed, Fault::Source, Retry::Backoff),
         };
         Self::new(code, fault, retry, message)

@@ -1,0 +1,193 @@
+//! Records to blocks of a staging blob, on a thread of its own: one gzip member a blob, or the bytes as they are.
+
+use crate::stage::{BLOCK_BYTES, Piece, Target};
+use bytes::Bytes;
+use ferry_common::{activity::StagedCompression, unit::Chunk};
+use flate2::{Compression, write::GzEncoder};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc as blocking,
+    },
+};
+use tokio::sync::mpsc;
+
+/// Messages that wait for the compressor; each is about a megabyte.
+const MESSAGES_WAITING_MAX: usize = 2;
+
+/// What the cutter hands over.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A blob of this name begins.
+    ChunkBegin(String),
+    /// Records of the current blob.
+    Data(Bytes),
+    /// The current blob is complete; its size and checksum are yet to be filled in.
+    ChunkEnd(Box<Chunk>),
+    /// The quarantine of the current chunk begins, under this name.
+    QuarantineBegin(String),
+    /// Lines of the quarantine.
+    Quarantine(Bytes),
+    /// The quarantine of the current chunk is complete.
+    QuarantineEnd,
+}
+
+/// The other half is gone: it failed, or the attempt was stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("the upload has ended")]
+pub(crate) struct Ended;
+
+/// The way to the compressor.
+#[derive(Debug, Clone)]
+pub(crate) struct Messages(blocking::SyncSender<Message>);
+
+impl Messages {
+    /// Hands a message over; waits while the compressor is behind.
+    pub(crate) fn send(&self, message: Message) -> Result<(), Ended> {
+        self.0.send(message).map_err(|_| Ended)
+    }
+}
+
+/// A way to a compressor, and where it takes its messages from.
+pub(crate) fn channel() -> (Messages, blocking::Receiver<Message>) {
+    let (sender, receiver) = blocking::sync_channel(MESSAGES_WAITING_MAX);
+    (Messages(sender), receiver)
+}
+
+/// Cuts what is written into blocks.
+struct BlockSink {
+    pieces: mpsc::Sender<Piece>,
+    target: Target,
+    block: Vec<u8>,
+    crc32: crc32fast::Hasher,
+    bytes: u64,
+}
+
+impl BlockSink {
+    fn new(pieces: mpsc::Sender<Piece>, target: Target) -> Self {
+        Self { pieces, target, block: Vec::with_capacity(BLOCK_BYTES), crc32: crc32fast::Hasher::new(), bytes: 0 }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES));
+        self.pieces.blocking_send(Piece::Block(self.target, block.into())).map_err(|_| io::Error::other(Ended))
+    }
+
+    /// Sends the last block. Returns size and CRC-32 of the blob.
+    fn finish(mut self) -> Result<(u64, u32), Ended> {
+        if !self.block.is_empty() {
+            let block = std::mem::take(&mut self.block);
+            self.pieces.blocking_send(Piece::Block(self.target, block.into())).map_err(|_| Ended)?;
+        }
+        Ok((self.bytes, self.crc32.finalize()))
+    }
+}
+
+impl io::Write for BlockSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(BLOCK_BYTES - self.block.len());
+        self.block.extend_from_slice(&bytes[..taken]);
+        self.crc32.update(&bytes[..taken]);
+        self.bytes += taken as u64;
+        if self.block.len() == BLOCK_BYTES {
+            self.send()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One blob being made. The same bytes give the same blob.
+enum Encoder {
+    Gzip(GzEncoder<BlockSink>),
+    /// Levels that ISA-L has.
+    #[cfg(feature = "isal")]
+    Isal(ferry_isal::GzipEncoder<BlockSink>),
+    Plain(BlockSink),
+}
+
+impl Encoder {
+    fn new(sink: BlockSink, compression: StagedCompression, level: u32) -> Self {
+        match compression {
+            StagedCompression::None => Self::Plain(sink),
+            #[cfg(feature = "isal")]
+            StagedCompression::Gzip if level <= ferry_isal::LEVEL_MAX => {
+                Self::Isal(ferry_isal::GzipEncoder::new(sink, level))
+            }
+            StagedCompression::Gzip => Self::Gzip(GzEncoder::new(sink, Compression::new(level))),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        use io::Write as _;
+        match self {
+            Self::Gzip(gzip) => gzip.write_all(bytes),
+            #[cfg(feature = "isal")]
+            Self::Isal(gzip) => gzip.write_all(bytes),
+            Self::Plain(sink) => sink.write_all(bytes),
+        }
+        .map_err(|_| Ended)
+    }
+
+    fn finish(self) -> Result<(u64, u32), Ended> {
+        match self {
+            Self::Gzip(gzip) => gzip.finish().map_err(|_| Ended)?.finish(),
+            #[cfg(feature = "isal")]
+            Self::Isal(gzip) => gzip.finish().map_err(|_| Ended)?.finish(),
+            Self::Plain(sink) => sink.finish(),
+        }
+    }
+}
+
+/// Compresses until there are no more messages. Runs on the calling thread.
+pub(crate) fn compress(
+    messages: &blocking::Receiver<Message>,
+    pieces: &mpsc::Sender<Piece>,
+    compression: StagedCompression,
+    level: u32,
+    staged: &Arc<AtomicU64>,
+) -> Result<(), Ended> {
+    let send = |piece: Piece| pieces.blocking_send(piece).map_err(|_| Ended);
+    let (mut chunk_encoder, mut quarantine): (Option<Encoder>, Option<BlockSink>) = (None, None);
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::ChunkBegin(name) => {
+                send(Piece::Begin(Target::Chunk, name))?;
+                chunk_encoder = Some(Encoder::new(BlockSink::new(pieces.clone(), Target::Chunk), compression, level));
+            }
+            Message::Data(bytes) => {
+                if let Some(encoder) = &mut chunk_encoder {
+                    encoder.write(&bytes)?;
+                }
+            }
+            Message::ChunkEnd(mut chunk) => {
+                if let Some(encoder) = chunk_encoder.take() {
+                    (chunk.staged_bytes, chunk.crc32) = encoder.finish()?;
+                    staged.fetch_add(chunk.staged_bytes, Ordering::Relaxed);
+                    send(Piece::ChunkEnd(chunk))?;
+                }
+            }
+            Message::QuarantineBegin(name) => {
+                send(Piece::Begin(Target::Quarantine, name))?;
+                quarantine = Some(BlockSink::new(pieces.clone(), Target::Quarantine));
+            }
+            Message::Quarantine(bytes) => {
+                if let Some(sink) = &mut quarantine {
+                    io::Write::write_all(sink, &bytes).map_err(|_| Ended)?;
+                }
+            }
+            Message::QuarantineEnd => {
+                if let Some(sink) = quarantine.take() {
+                    sink.finish()?;
+                    send(Piece::QuarantineEnd)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,971 @@
+//! Values of Arrow columns as text, in the forms in which the cluster reads each type.
+//!
+//! A column is taken apart once; what is left for each value is to pick its kind and to write it. Nothing is written
+//! that reads back as another value: what has no form is an error.
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray,
+        LargeStringArray, StringArray, StringViewArray,
+    },
+    buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer},
+    compute::cast,
+    datatypes::{
+        ArrowPrimitiveType, DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
+        Decimal256Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
+        Field, Float32Type, Float64Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit,
+        IntervalYearMonthType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+        TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+        UInt64Type, i256,
+    },
+    error::ArrowError,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use ferry_common::scalar::ScalarType;
+use std::ops::Range;
+
+const SECONDS_A_DAY: i64 = 86_400;
+const NANOSECONDS: i64 = 1_000_000_000;
+/// 0001-01-01 and 9999-12-31, counted from 1970-01-01: what a datetime can hold.
+const DAYS: Range<i64> = -719_162..2_932_897;
+/// Below this size a whole number is written out, without an exponent.
+const WRITTEN_OUT_MAX: f64 = 9e18;
+
+/// One column, prepared for writing its values as text.
+#[derive(Debug)]
+pub struct CellWriter {
+    nulls: Option<NullBuffer>,
+    values: Values,
+}
+
+/// Values by how they are written.
+#[derive(Debug)]
+enum Values {
+    Null,
+    Bool(BooleanBuffer),
+    Whole(ScalarBuffer<i64>),
+    Unsigned(ScalarBuffer<u64>),
+    Float(ScalarBuffer<f32>),
+    Double(ScalarBuffer<f64>),
+    /// With the number of digits behind the point.
+    Decimal(ScalarBuffer<i128>, i8),
+    WideDecimal(ScalarBuffer<i256>, i8),
+    /// Days since 1970-01-01.
+    Days(ScalarBuffer<i32>),
+    /// Time since 1970-01-01 UTC, in so many parts of a second.
+    Instant(ScalarBuffer<i64>, i64),
+    /// A length of time, in so many parts of a second.
+    Span(ScalarBuffer<i64>, i64),
+    /// Months, days, nanoseconds: of no fixed length.
+    Interval(Vec<(i32, i32, i64)>),
+    Text(Texts),
+    /// Bytes that are to be UTF-8.
+    BytesAsText(Bytes),
+    Base64(Bytes),
+    Guid(FixedSizeBinaryArray),
+    List(Bounds, Box<CellWriter>),
+    /// With each field's name as JSON has it, colon included.
+    Struct(Vec<(Vec<u8>, CellWriter)>),
+    Map(OffsetBuffer<i32>, Box<(CellWriter, CellWriter)>),
+    Union(Box<Union>),
+    /// Where each value stands among the distinct ones.
+    Dictionary(Vec<usize>, Box<CellWriter>),
+}
+
+#[derive(Debug)]
+enum Texts {
+    Small(StringArray),
+    Large(LargeStringArray),
+    View(StringViewArray),
+}
+
+impl Texts {
+    fn value(&self, row: usize) -> &str {
+        match self {
+            Self::Small(array) => array.value(row),
+            Self::Large(array) => array.value(row),
+            Self::View(array) => array.value(row),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Small(BinaryArray),
+    Large(LargeBinaryArray),
+    View(BinaryViewArray),
+    Fixed(FixedSizeBinaryArray),
+}
+
+impl Bytes {
+    fn value(&self, row: usize) -> &[u8] {
+        match self {
+            Self::Small(array) => array.value(row),
+            Self::Large(array) => array.value(row),
+            Self::View(array) => array.value(row),
+            Self::Fixed(array) => array.value(row),
+        }
+    }
+}
+
+/// Where the elements of a row's list stand.
+#[derive(Debug)]
+enum Bounds {
+    Small(OffsetBuffer<i32>),
+    Large(OffsetBuffer<i64>),
+    Fixed(usize),
+    /// Offsets and sizes.
+    View(ScalarBuffer<i32>, ScalarBuffer<i32>),
+    LargeView(ScalarBuffer<i64>, ScalarBuffer<i64>),
+}
+
+impl Bounds {
+    fn of(&self, row: usize) -> Range<usize> {
+        match self {
+            Self::Small(offsets) => offsets[row] as usize..offsets[row + 1] as usize,
+            Self::Large(offsets) => offsets[row] as usize..offsets[row + 1] as usize,
+            Self::Fixed(size) => row * size..(row + 1) * size,
+            Self::View(offsets, sizes) => offsets[row] as usize..(offsets[row] + sizes[row]) as usize,
+            Self::LargeView(offsets, sizes) => offsets[row] as usize..(offsets[row] + sizes[row]) as usize,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Union {
+    type_ids: ScalarBuffer<i8>,
+    /// Where a row's value stands in its child; `None`: at the row's own number.
+    offsets: Option<ScalarBuffer<i32>>,
+    children: Vec<(i8, CellWriter)>,
+}
+
+impl Union {
+    fn value(&self, row: usize) -> Option<(&CellWriter, usize)> {
+        let id = self.type_ids[row];
+        let (_, child) = self.children.iter().find(|(of, _)| *of == id)?;
+        Some((child, self.offsets.as_ref().map_or(row, |o| o[row] as usize)))
+    }
+}
+
+fn longs<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> ScalarBuffer<i64> {
+    array.as_primitive::<T>().values().clone()
+}
+
+fn widened<T: ArrowPrimitiveType<Native = i32>>(array: &ArrayRef) -> ScalarBuffer<i64> {
+    array.as_primitive::<T>().values().iter().map(|v| i64::from(*v)).collect()
+}
+
+/// The field holds UUIDs: Arrow's canonical extension type, or what the Avro reader says of one.
+fn is_uuid(field: &Field) -> bool {
+    field.extension_type_name() == Some("arrow.uuid")
+        || field.metadata().get("logicalType").is_some_and(|t| t.as_str() == "uuid")
+}
+
+impl Values {
+    fn of(array: &ArrayRef, field: &Field, binary_is_text: bool) -> Result<Self, ArrowError> {
+        let cells = |array: &ArrayRef, field: &Field| CellWriter::new(array, field, binary_is_text);
+        let bytes = |bytes: Bytes| if binary_is_text { Self::BytesAsText(bytes) } else { Self::Base64(bytes) };
+        Ok(match array.data_type() {
+            DataType::Null => Self::Null,
+            DataType::Boolean => Self::Bool(array.as_boolean().values().clone()),
+            DataType::Int64 => Self::Whole(longs::<Int64Type>(array)),
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32 => Self::Whole(longs::<Int64Type>(&cast(array, &DataType::Int64)?)),
+            DataType::UInt64 => Self::Unsigned(array.as_primitive::<UInt64Type>().values().clone()),
+            DataType::Float16 => {
+                let wide = cast(array, &DataType::Float32)?;
+                Self::Float(wide.as_primitive::<Float32Type>().values().clone())
+            }
+            DataType::Float32 => Self::Float(array.as_primitive::<Float32Type>().values().clone()),
+            DataType::Float64 => Self::Double(array.as_primitive::<Float64Type>().values().clone()),
+            DataType::Decimal32(_, scale) => {
+                let values = array.as_primitive::<Decimal32Type>().values();
+                Self::Decimal(values.iter().map(|v| i128::from(*v)).collect(), *scale)
+            }
+            DataType::Decimal64(_, scale) => {
+                let values = array.as_primitive::<Decimal64Type>().values();
+                Self::Decimal(values.iter().map(|v| i128::from(*v)).collect(), *scale)
+            }
+            DataType::Decimal128(_, scale) => {
+                Self::Decimal(array.as_primitive::<Decimal128Type>().values().clone(), *scale)
+            }
+            DataType::Decimal256(_, scale) => {
+                Self::WideDecimal(array.as_primitive::<Decimal256Type>().values().clone(), *scale)
+            }
+            DataType::Date32 => Self::Days(array.as_primitive::<Date32Type>().values().clone()),
+            DataType::Date64 => Self::Instant(longs::<Date64Type>(array), 1_000),
+            DataType::Timestamp(TimeUnit::Second, _) => Self::Instant(longs::<TimestampSecondType>(array), 1),
+            DataType::Timestamp(TimeUnit::Millisecond, _) => {
+                Self::Instant(longs::<TimestampMillisecondType>(array), 1_000)
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Self::Instant(longs::<TimestampMicrosecondType>(array), 1_000_000)
+            }
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+                Self::Instant(longs::<TimestampNanosecondType>(array), NANOSECONDS)
+            }
+            DataType::Time32(TimeUnit::Second) => Self::Span(widened::<Time32SecondType>(array), 1),
+            DataType::Time32(_) => Self::Span(widened::<Time32MillisecondType>(array), 1_000),
+            DataType::Time64(TimeUnit::Microsecond) => Self::Span(longs::<Time64MicrosecondType>(array), 1_000_000),
+            DataType::Time64(_) => Self::Span(longs::<Time64NanosecondType>(array), NANOSECONDS),
+            DataType::Duration(TimeUnit::Second) => Self::Span(longs::<DurationSecondType>(array), 1),
+            DataType::Duration(TimeUnit::Millisecond) => Self::Span(longs::<DurationMillisecondType>(array), 1_000),
+            DataType::Duration(TimeUnit::Microsecond) => Self::Span(longs::<DurationMicrosecondType>(array), 1_000_000),
+            DataType::Duration(TimeUnit::Nanosecond) => Self::Span(longs::<DurationNanosecondType>(array), NANOSECONDS),
+            DataType::Interval(IntervalUnit::DayTime) => {
+                let values = array.as_primitive::<IntervalDayTimeType>().values().iter();
+                let milliseconds = |days: i32| i64::from(days) * SECONDS_A_DAY * 1_000;
+                Self::Span(values.map(|v| milliseconds(v.days) + i64::from(v.milliseconds)).collect(), 1_000)
+            }
+            DataType::Interval(IntervalUnit::YearMonth) => {
+                let values = array.as_primitive::<IntervalYearMonthType>().values().iter();
+                Self::Interval(values.map(|months| (*months, 0, 0)).collect())
+            }
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                let values = array.as_primitive::<IntervalMonthDayNanoType>().values().iter();
+                Self::Interval(values.map(|v| (v.months, v.days, v.nanoseconds)).collect())
+            }
+            DataType::Utf8 => Self::Text(Texts::Small(array.as_string::<i32>().clone())),
+            DataType::LargeUtf8 => Self::Text(Texts::Large(array.as_string::<i64>().clone())),
+            DataType::Utf8View => Self::Text(Texts::View(array.as_string_view().clone())),
+            DataType::Binary => bytes(Bytes::Small(array.as_binary::<i32>().clone())),
+            DataType::LargeBinary => bytes(Bytes::Large(array.as_binary::<i64>().clone())),
+            DataType::BinaryView => bytes(Bytes::View(array.as_binary_view().clone())),
+            DataType::FixedSizeBinary(16) if is_uuid(field) => Self::Guid(array.as_fixed_size_binary().clone()),
+            DataType::FixedSizeBinary(_) => bytes(Bytes::Fixed(array.as_fixed_size_binary().clone())),
+            DataType::List(item) => {
+                let list = array.as_list::<i32>();
+                Self::List(Bounds::Small(list.offsets().clone()), Box::new(cells(list.values(), item)?))
+            }
+            DataType::LargeList(item) => {
+                let list = array.as_list::<i64>();
+                Self::List(Bounds::Large(list.offsets().clone()), Box::new(cells(list.values(), item)?))
+            }
+            DataType::FixedSizeList(item, size) => {
+                let list = array.as_fixed_size_list();
+                Self::List(Bounds::Fixed(*size as usize), Box::new(cells(list.values(), item)?))
+            }
+            DataType::ListView(item) => {
+                let list = array.as_list_view::<i32>();
+                let bounds = Bounds::View(list.offsets().clone(), list.sizes().clone());
+                Self::List(bounds, Box::new(cells(list.values(), item)?))
+            }
+            DataType::LargeListView(item) => {
+                let list = array.as_list_view::<i64>();
+                let bounds = Bounds::LargeView(list.offsets().clone(), list.sizes().clone());
+                Self::List(bounds, Box::new(cells(list.values(), item)?))
+            }
+            DataType::Struct(fields) => {
+                let columns = array.as_struct().columns().iter();
+                let named = columns.zip(fields.iter()).map(|(column, field)| {
+                    let mut name = Vec::with_capacity(field.name().len() + 3);
+                    quote(field.name(), &mut name).map_err(ArrowError::JsonError)?;
+                    name.push(b':');
+                    Ok((name, cells(column, field)?))
+                });
+                Self::Struct(named.collect::<Result<_, ArrowError>>()?)
+            }
+            DataType::Map(_, _) => {
+                let map = array.as_map();
+                let (key, value) = map.entries_fields();
+                let entries = (cells(map.keys(), key)?, cells(map.values(), value)?);
+                Self::Map(map.offsets().clone(), Box::new(entries))
+            }
+            DataType::Union(fields, _) => {
+                let union = array.as_union();
+                let children = fields.iter().map(|(id, field)| Ok((id, cells(union.child(id), field)?)));
+                Self::Union(Box::new(Union {
+                    type_ids: union.type_ids().clone(),
+                    offsets: union.offsets().cloned(),
+                    children: children.collect::<Result<_, ArrowError>>()?,
+                }))
+            }
+            DataType::Dictionary(_, _) => {
+                let dictionary = array.as_any_dictionary();
+                if dictionary.values().is_empty() {
+                    Self::Null
+                } else {
+                    Self::Dictionary(dictionary.normalized_keys(), Box::new(cells(dictionary.values(), field)?))
+                }
+            }
+            DataType::RunEndEncoded(_, values) => {
+                let flat = cast(array, values.data_type())?;
+                Self::Dictionary((0..flat.len()).collect(), Box::new(cells(&flat, values)?))
+            }
+        })
+    }
+}
+
+impl CellWriter {
+    /// Prepares a column. `binary_is_text`: its bytes are UTF-8, where no type says so; else they become base64.
+    pub fn new(array: &ArrayRef, field: &Field, binary_is_text: bool) -> Result<Self, ArrowError> {
+        Ok(Self { nulls: array.nulls().cloned(), values: Values::of(array, field, binary_is_text)? })
+    }
+
+    /// The value of this row is null.
+    pub fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+            || match &self.values {
+                Values::Null => true,
+                Values::Dictionary(keys, values) => values.is_null(keys[row]),
+                Values::Union(union) => union.value(row).is_none_or(|(child, at)| child.is_null(at)),
+                _ => false,
+            }
+    }
+
+    /// No text of the column holds a comma, a quote, a line end, or blanks at its ends; none is long.
+    pub fn is_plain(&self) -> bool {
+        match &self.values {
+            Values::Null
+            | Values::Bool(_)
+            | Values::Whole(_)
+            | Values::Unsigned(_)
+            | Values::Float(_)
+            | Values::Double(_)
+            | Values::Decimal(..)
+            | Values::WideDecimal(..)
+            | Values::Days(_)
+            | Values::Instant(..)
+            | Values::Span(..)
+            | Values::Interval(_)
+            | Values::Guid(_) => true,
+            Values::Dictionary(_, values) => values.is_plain(),
+            Values::Text(_)
+            | Values::BytesAsText(_)
+            | Values::Base64(_)
+            | Values::List(..)
+            | Values::Struct(_)
+            | Values::Map(..)
+            | Values::Union(_) => false,
+        }
+    }
+
+    /// The text of a value that need not be written first; `None` if it must be, or is null.
+    pub fn borrowed(&self, row: usize) -> Option<&[u8]> {
+        if self.is_null(row) {
+            return None;
+        }
+        match &self.values {
+            Values::Text(texts) => Some(texts.value(row).as_bytes()),
+            Values::Dictionary(keys, values) => values.borrowed(keys[row]),
+            _ => None,
+        }
+    }
+
+    /// The day of a date or timestamp, counted from 1970-01-01; `None` for null, and for other types.
+    pub fn day(&self, row: usize) -> Option<i32> {
+        if self.is_null(row) {
+            return None;
+        }
+        let day = match &self.values {
+            Values::Days(days) => i64::from(days[row]),
+            Values::Instant(values, parts) => values[row].div_euclid(*parts).div_euclid(SECONDS_A_DAY),
+            Values::Dictionary(keys, values) => return values.day(keys[row]),
+            _ => return None,
+        };
+        if DAYS.contains(&day) { i32::try_from(day).ok() } else { None }
+    }
+
+    /// Appends a value's text, without the quotes of CSV. False: it is null, and nothing was appended.
+    ///
+    /// An error says what is wrong with the value; the raw value was appended, for the message.
+    #[inline]
+    pub fn text(&self, row: usize, out: &mut Vec<u8>) -> Result<bool, String> {
+        if self.is_null(row) {
+            return Ok(false);
+        }
+        match &self.values {
+            Values::Null => return Ok(false),
+            Values::Bool(values) => out.extend_from_slice(if values.value(row) { b"true" } else { b"false" }),
+            Values::Whole(values) => push_whole(values[row], out),
+            Values::Unsigned(values) => push_whole(values[row], out),
+            Values::Float(values) => push_real(f64::from(values[row]), values[row], out),
+            Values::Double(values) => push_real(values[row], values[row], out),
+            Values::Decimal(values, scale) => {
+                push_decimal(itoa::Buffer::new().format(values[row]), *scale, out);
+            }
+            Values::WideDecimal(values, scale) => push_decimal(&values[row].to_string(), *scale, out),
+            Values::Days(days) => push_datetime(i64::from(days[row]), 0, 0, out)?,
+            Values::Instant(values, parts) => {
+                let seconds = values[row].div_euclid(*parts);
+                let nanoseconds = values[row].rem_euclid(*parts) * (NANOSECONDS / parts);
+                let (day, second) = (seconds.div_euclid(SECONDS_A_DAY), seconds.rem_euclid(SECONDS_A_DAY));
+                push_datetime(day, second as u32, nanoseconds as u32, out)?;
+            }
+            Values::Span(values, parts) => push_span(values[row], *parts, out),
+            Values::Interval(values) => push_interval(values[row], out),
+            Values::Text(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
+            Values::BytesAsText(bytes) => {
+                let bytes = bytes.value(row);
+                out.extend_from_slice(bytes);
+                std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
+            }
+            Values::Base64(bytes) => push_base64(bytes.value(row), out)?,
+            Values::Guid(bytes) => push_guid(bytes.value(row), out),
+            Values::Dictionary(keys, values) => return values.text(keys[row], out),
+            Values::Union(union) => {
+                return union.value(row).map_or(Ok(false), |(child, at)| child.text(at, out));
+            }
+            Values::List(..) | Values::Struct(_) | Values::Map(..) => self.json(row, out)?,
+        }
+        Ok(true)
+    }
+
+    /// Appends a value as JSON. Fields that are null are left out of objects.
+    fn json(&self, row: usize, out: &mut Vec<u8>) -> Result<(), String> {
+        if self.is_null(row) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        match &self.values {
+            Values::Null
+            | Values::Bool(_)
+            | Values::Whole(_)
+            | Values::Unsigned(_)
+            | Values::Decimal(..)
+            | Values::WideDecimal(..) => self.text(row, out).map(drop),
+            Values::Float(values) if values[row].is_finite() => self.text(row, out).map(drop),
+            Values::Double(values) if values[row].is_finite() => self.text(row, out).map(drop),
+            Values::Text(texts) => quote(texts.value(row), out),
+            Values::BytesAsText(bytes) => match std::str::from_utf8(bytes.value(row)) {
+                Ok(text) => quote(text, out),
+                Err(e) => Err(format!("holds a text that is not UTF-8 at its byte {}", e.valid_up_to())),
+            },
+            Values::List(bounds, items) => {
+                out.push(b'[');
+                let range = bounds.of(row);
+                for at in range.clone() {
+                    if at > range.start {
+                        out.push(b',');
+                    }
+                    items.json(at, out)?;
+                }
+                out.push(b']');
+                Ok(())
+            }
+            Values::Struct(fields) => {
+                out.push(b'{');
+                let mut is_first = true;
+                for (name, cells) in fields.iter().filter(|(_, cells)| !cells.is_null(row)) {
+                    if !std::mem::take(&mut is_first) {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(name);
+                    cells.json(row, out)?;
+                }
+                out.push(b'}');
+                Ok(())
+            }
+            Values::Map(offsets, entries) => {
+                let (keys, values) = &**entries;
+                out.push(b'{');
+                let range = offsets[row] as usize..offsets[row + 1] as usize;
+                let mut key = Vec::new();
+                for at in range.clone() {
+                    if at > range.start {
+                        out.push(b',');
+                    }
+                    key.clear();
+                    keys.text(at, &mut key)?;
+                    quote(&String::from_utf8_lossy(&key), out)?;
+                    out.push(b':');
+                    values.json(at, out)?;
+                }
+                out.push(b'}');
+                Ok(())
+            }
+            Values::Union(union) => union.value(row).map_or(Ok(()), |(child, at)| child.json(at, out)),
+            Values::Dictionary(keys, values) => values.json(keys[row], out),
+            // JSON has no such numbers and no such types; their texts need no escapes.
+            Values::Float(_)
+            | Values::Double(_)
+            | Values::Days(_)
+            | Values::Instant(..)
+            | Values::Span(..)
+            | Values::Interval(_)
+            | Values::Base64(_)
+            | Values::Guid(_) => {
+                out.push(b'"');
+                self.text(row, out)?;
+                out.push(b'"');
+                Ok(())
+            }
+        }
+    }
+}
+
+fn quote(text: &str, out: &mut Vec<u8>) -> Result<(), String> {
+    serde_json::to_writer(out, text).map_err(|e| e.to_string())
+}
+
+fn push_whole(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The shortest text that reads back as `value` at its own width; `wide` is the same number.
+fn push_real(wide: f64, value: impl zmij::Float, out: &mut Vec<u8>) {
+    if wide.is_nan() {
+        out.extend_from_slice(b"NaN");
+    } else if wide.is_infinite() {
+        out.extend_from_slice(if wide > 0.0 { b"Infinity" } else { b"-Infinity" });
+    } else if wide.abs() < WRITTEN_OUT_MAX && wide.fract() == 0.0 && !(wide == 0.0 && wide.is_sign_negative()) {
+        push_whole(wide as i64, out);
+    } else {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    }
+}
+
+fn push_decimal(digits: &str, scale: i8, out: &mut Vec<u8>) {
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", digits),
+    };
+    out.extend_from_slice(sign.as_bytes());
+    let Ok(scale) = usize::try_from(scale) else {
+        out.extend_from_slice(digits.as_bytes());
+        if digits != "0" {
+            out.resize(out.len() + usize::from(scale.unsigned_abs()), b'0');
+        }
+        return;
+    };
+    let whole = digits.len().saturating_sub(scale);
+    out.extend_from_slice(if whole == 0 { b"0" } else { &digits.as_bytes()[..whole] });
+    if scale > 0 {
+        out.push(b'.');
+        out.resize(out.len() + scale.saturating_sub(digits.len()), b'0');
+        out.extend_from_slice(&digits.as_bytes()[whole..]);
+    }
+}
+
+/// Writes `digits` digits of a number at the front of `at`.
+#[inline]
+fn put(mut number: u32, digits: usize, at: &mut [u8]) {
+    for byte in at[..digits].iter_mut().rev() {
+        *byte = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// A fraction of a second, point included: nothing, three, six, seven or nine digits.
+#[inline]
+fn push_fraction(nanoseconds: u32, out: &mut Vec<u8>) {
+    let (number, digits) = match nanoseconds {
+        0 => return,
+        n if n % 1_000_000 == 0 => (n / 1_000_000, 3),
+        n if n % 1_000 == 0 => (n / 1_000, 6),
+        n if n % 100 == 0 => (n / 100, 7),
+        n => (n, 9),
+    };
+    let mut text = *b".000000000";
+    put(number, digits, &mut text[1..]);
+    out.extend_from_slice(&text[..=digits]);
+}
+
+/// `2026-01-02T03:04:05.1234567Z`, from the day since 1970 and the second of that day.
+#[inline]
+fn push_datetime(day: i64, second: u32, nanoseconds: u32, out: &mut Vec<u8>) -> Result<(), String> {
+    if !DAYS.contains(&day) {
+        push_whole(day, out);
+        return Err("days from 1970-01-01 is outside the years 1 to 9999 that a datetime holds".to_owned());
+    }
+    // Howard Hinnant, "chrono-compatible low-level date algorithms": years begin in March, eras have 400 of them.
+    let days = (day + 719_468) as u32;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day_of_month = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u32::from(month <= 2);
+    let mut text = *b"0000-00-00T00:00:00";
+    put(year, 4, &mut text);
+    put(month, 2, &mut text[5..]);
+    put(day_of_month, 2, &mut text[8..]);
+    put(second / 3_600, 2, &mut text[11..]);
+    put(second / 60 % 60, 2, &mut text[14..]);
+    put(second % 60, 2, &mut text[17..]);
+    out.extend_from_slice(&text);
+    push_fraction(nanoseconds, out);
+    out.push(b'Z');
+    Ok(())
+}
+
+/// `[-][d.]hh:mm:ss[.fffffff]`.
+fn push_span(value: i64, parts: i64, out: &mut Vec<u8>) {
+    let (size, parts) = (value.unsigned_abs(), parts.unsigned_abs());
+    let (seconds, rest) = (size / parts, size % parts);
+    let (days, second) = (seconds / SECONDS_A_DAY as u64, (seconds % SECONDS_A_DAY as u64) as u32);
+    if value < 0 {
+        out.push(b'-');
+    }
+    if days > 0 {
+        push_whole(days, out);
+        out.push(b'.');
+    }
+    let mut text = *b"00:00:00";
+    put(second / 3_600, 2, &mut text);
+    put(second / 60 % 60, 2, &mut text[3..]);
+    put(second % 60, 2, &mut text[6..]);
+    out.extend_from_slice(&text);
+    push_fraction((rest * (NANOSECONDS as u64 / parts)) as u32, out);
+}
+
+/// ISO 8601: `P14M2DT3.5S`.
+fn push_interval((months, days, nanoseconds): (i32, i32, i64), out: &mut Vec<u8>) {
+    out.push(b'P');
+    if months != 0 {
+        push_whole(months, out);
+        out.push(b'M');
+    }
+    if days != 0 {
+        push_whole(days, out);
+        out.push(b'D');
+    }
+    if nanoseconds != 0 || (months, days) == (0, 0) {
+        out.push(b'T');
+        if nanoseconds < 0 {
+            out.push(b'-');
+        }
+        let size = nanoseconds.unsigned_abs();
+        push_whole(size / NANOSECONDS as u64, out);
+        push_fraction((size % NANOSECONDS as u64) as u32, out);
+        out.push(b'S');
+    }
+}
+
+fn push_base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    BASE64.encode_slice(bytes, &mut out[start..]).map(drop).map_err(|e| e.to_string())
+}
+
+fn push_guid(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
+/// The type of a column that is made for values of an Arrow type.
+///
+/// Source: Azure Data Explorer's Arrow and Parquet type mappings; unsigned 64-bit numbers need a decimal, decimals of
+/// more than 38 digits and intervals that count months a string.
+pub fn scalar_of(data_type: &DataType) -> ScalarType {
+    match data_type {
+        DataType::Boolean => ScalarType::Bool,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 => ScalarType::Int,
+        DataType::UInt32 | DataType::Int64 => ScalarType::Long,
+        DataType::UInt64 | DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) => {
+            ScalarType::Decimal
+        }
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => ScalarType::Real,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => ScalarType::DateTime,
+        DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Duration(_)
+        | DataType::Interval(IntervalUnit::DayTime) => ScalarType::Timespan,
+        DataType::Null
+        | DataType::Decimal256(..)
+        | DataType::Interval(_)
+        | DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => ScalarType::String,
+        DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::Struct(_)
+        | DataType::Map(..)
+        | DataType::Union(..) => ScalarType::Dynamic,
+        DataType::Dictionary(_, values) => scalar_of(values),
+        DataType::RunEndEncoded(_, values) => scalar_of(values.data_type()),
+    }
+}
+
+/// Every value of the Arrow type fits a column of this type in the form that [`CellWriter::text`] gives it, but for
+/// its length.
+pub fn surely_fits(data_type: &DataType, kind: ScalarType) -> bool {
+    use DataType as D;
+    use ScalarType as T;
+    match data_type {
+        D::Dictionary(_, values) => return surely_fits(values, kind),
+        D::RunEndEncoded(_, values) => return surely_fits(values.data_type(), kind),
+        D::Null => return true,
+        _ => {}
+    }
+    match kind {
+        T::String | T::Dynamic => true,
+        T::Bool => matches!(data_type, D::Boolean),
+        T::Int => matches!(data_type, D::Int8 | D::Int16 | D::Int32 | D::UInt8 | D::UInt16),
+        T::Long => {
+            matches!(data_type, D::Int8 | D::Int16 | D::Int32 | D::Int64 | D::UInt8 | D::UInt16 | D::UInt32)
+        }
+        T::Real => {
+            data_type.is_integer()
+                || data_type.is_floating()
+                || matches!(data_type, D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..))
+        }
+        // A decimal of the cluster has 34 digits.
+        T::Decimal => match data_type {
+            D::Decimal32(digits, scale) | D::Decimal64(digits, scale) | D::Decimal128(digits, scale) => {
+                *digits <= 34 && (0..=34).contains(scale)
+            }
+            other => other.is_integer(),
+        },
+        // Years beyond 9999 are an error of their own; digits below 100 ns must be looked at.
+        T::DateTime => match data_type {
+            D::Date32 | D::Date64 => true,
+            D::Timestamp(unit, _) => *unit != TimeUnit::Nanosecond,
+            _ => false,
+        },
+        // Durations may be longer than a timespan.
+        T::Timespan => matches!(data_type, D::Time32(_)),
+        T::Guid => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::{
+        array::{
+            BooleanArray, Date32Array, Date64Array, Decimal128Array, Decimal256Array, DictionaryArray,
+            DurationNanosecondArray, Float32Array, Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+            IntervalYearMonthArray, ListArray, MapBuilder, NullArray, StringBuilder, StructArray,
+            Time32MillisecondArray, Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+            TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+        },
+        datatypes::{Int32Type, IntervalMonthDayNano},
+    };
+    use std::sync::Arc;
+
+    fn texts_of(array: ArrayRef, field: &Field, binary_is_text: bool) -> Vec<Option<Result<String, String>>> {
+        let cells = CellWriter::new(&array, field, binary_is_text).unwrap();
+        (0..array.len())
+            .map(|row| {
+                let mut out = b"before".to_vec();
+                let result = match cells.text(row, &mut out) {
+                    Ok(false) => {
+                        assert_eq!(out, b"before");
+                        return None;
+                    }
+                    Ok(true) => Ok(String::from_utf8(out[6..].to_vec()).unwrap()),
+                    Err(why) => Err(why),
+                };
+                Some(result)
+            })
+            .collect()
+    }
+
+    /// The texts of a column; null as `~`, errors as `!`.
+    fn texts(array: impl Array + 'static) -> Vec<String> {
+        let array: ArrayRef = Arc::new(array);
+        let field = Field::new("c", array.data_type().clone(), true);
+        let shown = |text: Option<Result<String, String>>| match text {
+            None => "~".to_owned(),
+            Some(Ok(text)) => text,
+            Some(Err(_)) => "!".to_owned(),
+        };
+        texts_of(array, &field, false).into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn numbers_are_written_exactly() {
+        assert_eq!(texts(BooleanArray::from(vec![Some(true), Some(false), None])), ["true", "false", "~"]);
+        assert_eq!(texts(Int32Array::from(vec![i32::MIN, 0, 7])), ["-2147483648", "0", "7"]);
+        assert_eq!(texts(Int64Array::from(vec![i64::MIN, i64::MAX])), ["-9223372036854775808", "9223372036854775807"]);
+        assert_eq!(texts(UInt64Array::from(vec![u64::MAX])), ["18446744073709551615"]);
+        assert_eq!(texts(NullArray::new(2)), ["~", "~"]);
+        let decimals = Decimal128Array::from(vec![Some(123_456), Some(-5), Some(0), None]);
+        let decimals = decimals.with_precision_and_scale(10, 3).unwrap();
+        assert_eq!(texts(decimals.clone()), ["123.456", "-0.005", "0.000", "~"]);
+        assert_eq!(texts(decimals.with_precision_and_scale(10, 0).unwrap()), ["123456", "-5", "0", "~"]);
+        let thousands = Decimal128Array::from(vec![12, 0]).with_precision_and_scale(10, -3).unwrap();
+        assert_eq!(texts(thousands), ["12000", "0"]);
+        let wide = Decimal256Array::from(vec![i256::from_i128(-1_234_567)]).with_precision_and_scale(60, 2).unwrap();
+        assert_eq!(texts(wide), ["-12345.67"]);
+    }
+
+    #[test]
+    fn reals_read_back_equal() {
+        let values = [0.1, -2.5, 1e300, 5e-324, 1e17, 123_456_789.0, -0.0, 9.5e18, f64::MAX, 1.0 / 3.0];
+        for (text, value) in texts(Float64Array::from(values.to_vec())).iter().zip(values) {
+            assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
+        }
+        assert_eq!(texts(Float64Array::from(vec![5.0, 1e17, 0.5])), ["5", "100000000000000000", "0.5"]);
+        assert_eq!(texts(Float32Array::from(vec![0.1, 16_777_216.0])), ["0.1", "16777216"]);
+        let special = Float64Array::from(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+        assert_eq!(texts(special), ["NaN", "Infinity", "-Infinity"]);
+    }
+
+    #[test]
+    fn dates_are_written_in_full() {
+        assert_eq!(
+            texts(Date32Array::from(vec![0, -1, 20_455])),
+            ["1970-01-01T00:00:00Z", "1969-12-31T00:00:00Z", "2026-01-02T00:00:00Z"]
+        );
+        assert_eq!(
+            texts(Date32Array::from(vec![-719_162, 2_932_896, -719_163, 2_932_897])),
+            ["0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "!", "!"]
+        );
+        assert_eq!(
+            texts(Date32Array::from(vec![11_016, 19_782, 19_783])),
+            ["2000-02-29T00:00:00Z", "2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z"]
+        );
+        assert_eq!(texts(Date64Array::from(vec![86_400_000])), ["1970-01-02T00:00:00Z"]);
+        assert_eq!(texts(TimestampSecondArray::from(vec![1_767_323_045, i64::MAX])), ["2026-01-02T03:04:05Z", "!"]);
+        assert_eq!(
+            texts(TimestampMillisecondArray::from(vec![-1, 1])),
+            ["1969-12-31T23:59:59.999Z", "1970-01-01T00:00:00.001Z"]
+        );
+        let berlin = TimestampMicrosecondArray::from(vec![1_767_323_045_123_456]).with_timezone("Europe/Berlin");
+        assert_eq!(texts(berlin), ["2026-01-02T03:04:05.123456Z"]);
+        let finest = TimestampNanosecondArray::from(vec![1_767_323_045_123_456_700, 1_767_323_045_000_000_001]);
+        assert_eq!(texts(finest), ["2026-01-02T03:04:05.1234567Z", "2026-01-02T03:04:05.000000001Z"]);
+    }
+
+    #[test]
+    fn days_of_every_month_agree_with_the_calendar() {
+        let mut date = jiff::civil::date(1, 1, 1);
+        let cells: Vec<i32> = (-719_162..2_932_897).step_by(17).collect();
+        let mut last = -719_162;
+        for (text, day) in texts(Date32Array::from(cells.clone())).iter().zip(cells) {
+            date = date.checked_add(jiff::Span::new().days(day - last)).unwrap();
+            last = day;
+            assert_eq!(*text, format!("{date}T00:00:00Z"), "day {day}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_timespans() {
+        assert_eq!(texts(Time32MillisecondArray::from(vec![3_723_004])), ["01:02:03.004"]);
+        assert_eq!(texts(Time64NanosecondArray::from(vec![100, 1])), ["00:00:00.0000001", "00:00:00.000000001"]);
+        let durations = DurationNanosecondArray::from(vec![-1_500_000_000, 90_061_000_000_000, 0]);
+        assert_eq!(texts(durations), ["-00:00:01.500", "1.01:01:01", "00:00:00"]);
+        assert_eq!(texts(IntervalYearMonthArray::from(vec![14, 0])), ["P14M", "PT0S"]);
+        let interval = IntervalMonthDayNano { months: 1, days: -2, nanoseconds: -3_500_000_000 };
+        assert_eq!(texts(IntervalMonthDayNanoArray::from(vec![interval])), ["P1M-2DT-3.500S"]);
+    }
+
+    #[test]
+    fn bytes_are_base64_text_or_guids() {
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![b"a,b".as_slice(), &[0xff]]));
+        let field = Field::new("c", DataType::Binary, true);
+        let ok = |text: &str| Some(Ok(text.to_owned()));
+        assert_eq!(texts_of(bytes.clone(), &field, false), [ok("YSxi"), ok("/w==")]);
+        let as_text = texts_of(bytes, &field, true);
+        assert_eq!(as_text[0], ok("a,b"));
+        assert!(as_text[1].as_ref().is_some_and(Result::is_err));
+        let id = 0x74be_27de_1e4e_49d9_b579_fe0b_331d_3642_u128.to_be_bytes();
+        let ids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([id].iter()).unwrap());
+        let plain = Field::new("c", DataType::FixedSizeBinary(16), true);
+        assert_eq!(texts_of(ids.clone(), &plain, false), [ok("dL4n3h5OSdm1ef4LMx02Qg==")]);
+        let uuid = plain.with_metadata([("ARROW:extension:name", "arrow.uuid")]);
+        assert_eq!(texts_of(ids, &uuid, false), [ok("74be27de-1e4e-49d9-b579-fe0b331d3642")]);
+    }
+
+    #[test]
+    fn dictionaries_and_runs_give_their_values() {
+        let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("b"), Some("a")].into_iter().collect();
+        assert_eq!(texts(dictionary.clone()), ["a", "~", "b", "a"]);
+        let nothing: DictionaryArray<Int32Type> = vec![None::<&str>, None].into_iter().collect();
+        assert_eq!(texts(nothing), ["~", "~"]);
+        let array: ArrayRef = Arc::new(dictionary);
+        let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true), false).unwrap();
+        assert_eq!(cells.borrowed(2), Some(b"b".as_slice()));
+        assert_eq!(cells.borrowed(1), None);
+    }
+
+    #[test]
+    fn nested_values_become_json() {
+        let lists =
+            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None, Some(3)]), None, Some(vec![])]);
+        assert_eq!(texts(lists.clone()), ["[1,null,3]", "~", "[]"]);
+        assert_eq!(texts(lists.slice(1, 2)), ["~", "[]"]);
+        let when: ArrayRef = Arc::new(TimestampSecondArray::from(vec![Some(0), None]));
+        let name: ArrayRef = Arc::new(StringArray::from(vec!["a \"b\"\n", "c"]));
+        let size: ArrayRef = Arc::new(Float64Array::from(vec![1.5, f64::NAN]));
+        let records = StructArray::from(vec![
+            (Arc::new(Field::new("when", when.data_type().clone(), true)), when),
+            (Arc::new(Field::new("the name", DataType::Utf8, true)), name),
+            (Arc::new(Field::new("size", DataType::Float64, true)), size),
+        ]);
+        assert_eq!(
+            texts(records),
+            [
+                r#"{"when":"1970-01-01T00:00:00Z","the name":"a \"b\"\n","size":1.5}"#,
+                r#"{"the name":"c","size":"NaN"}"#
+            ]
+        );
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), arrow::array::Int64Builder::new());
+        maps.keys().append_value("x");
+        maps.values().append_value(1);
+        maps.keys().append_value("y");
+        maps.values().append_null();
+        maps.append(true).unwrap();
+        maps.append(false).unwrap();
+        assert_eq!(texts(maps.finish()), [r#"{"x":1,"y":null}"#, "~"]);
+    }
+
+    #[test]
+    fn columns_get_the_type_of_their_values() {
+        use ScalarType as T;
+        for (data_type, kind) in [
+            (DataType::Int16, T::Int),
+            (DataType::UInt32, T::Long),
+            (DataType::UInt64, T::Decimal),
+            (DataType::Float16, T::Real),
+            (DataType::Decimal128(38, 18), T::Decimal),
+            (DataType::Decimal256(76, 0), T::String),
+            (DataType::Date32, T::DateTime),
+            (DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), T::DateTime),
+            (DataType::Duration(TimeUnit::Second), T::Timespan),
+            (DataType::Binary, T::String),
+            (DataType::new_list(DataType::Int8, true), T::Dynamic),
+            (DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8)), T::String),
+        ] {
+            assert_eq!(scalar_of(&data_type), kind, "{data_type}");
+        }
+    }
+
+    #[test]
+    fn what_surely_fits_need_not_be_judged() {
+        use ScalarType as T;
+        for (data_type, kind, fits) in [
+            (DataType::Int32, T::Int, true),
+            (DataType::Int64, T::Int, false),
+            (DataType::UInt64, T::Long, false),
+            (DataType::UInt64, T::Decimal, true),
+            (DataType::Float64, T::Real, true),
+            (DataType::Float64, T::Long, false),
+            (DataType::Decimal128(38, 2), T::Decimal, false),
+            (DataType::Timestamp(TimeUnit::Microsecond, None), T::DateTime, true),
+            (DataType::Timestamp(TimeUnit::Nanosecond, None), T::DateTime, false),
+            (DataType::Utf8, T::String, true),
+            (DataType::Utf8, T::DateTime, false),
+            (DataType::new_list(DataType::Int8, true), T::Dynamic, true),
+            (DataType::FixedSizeBinary(16), T::Guid, false),
+        ] {
+            assert_eq!(surely_fits(&data_type, kind), fits, "{data_type} into {kind}");
+        }
+    }
+
+    #[test]
+    fn the_day_of_a_date_is_known() {
+        let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), Some(86_400_000_000), None]));
+        let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true), false).unwrap();
+        assert_eq!((cells.day(0), cells.day(1), cells.day(2)), (Some(-1), Some(1), None));
+    }
+}
