@@ -15,10 +15,18 @@ use std::path::{Path, PathBuf};
 /// Formats by their short names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FormatArg {
-    /// Delimited text.
     Csv,
-    /// JSON lines.
     Json,
+    Parquet,
+    Avro,
+    Orc,
+    /// xlsx, xlsb, xls, ods.
+    Excel,
+    Xml,
+    /// Logs of web servers.
+    W3c,
+    /// One column, one record a line.
+    Lines,
 }
 
 /// `ferry copy`
@@ -49,12 +57,24 @@ pub(crate) struct Args {
     /// Format of the files; default: by their names.
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
-    /// What separates fields, one character, or \t.
-    #[arg(long, default_value = ",", value_name = "CHAR")]
+    /// What separates fields, such as ; or \t.
+    #[arg(long, default_value = ",", value_name = "TEXT")]
     delimiter: String,
     /// The files begin with data, not with a header row.
     #[arg(long)]
     no_header: bool,
+    /// Leave out rows that do not fit, and keep them in staging below `quarantine/`.
+    #[arg(long)]
+    skip_bad_rows: bool,
+    /// Leave out files that cannot be read.
+    #[arg(long)]
+    skip_bad_files: bool,
+    /// Copy parts of one large file on several nodes.
+    #[arg(long)]
+    split_large_files: bool,
+    /// Do not hold each value against its column's type.
+    #[arg(long)]
+    no_check_values: bool,
     /// Nodes to embed.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: u32,
@@ -107,9 +127,24 @@ fn text(path: &Path) -> Result<&str, CliError> {
     path.to_str().ok_or_else(|| CliError::Usage(format!("{} is not valid UTF-8", path.display())))
 }
 
-fn is_json_name(name: &str) -> bool {
-    let name = name.trim_end_matches(".gz").to_lowercase();
-    [".json", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
+/// The format that a name tells, whatever the file is packed in.
+fn format_of_name(name: &str) -> FormatArg {
+    let mut name = name.to_lowercase();
+    for packing in [".gz", ".bz2", ".zst", ".xz", ".lz4", ".sz", ".zip", ".tar", ".tgz"] {
+        name = name.trim_end_matches(packing).to_owned();
+    }
+    let ends: [(FormatArg, &[&str]); 8] = [
+        (FormatArg::Json, &[".json", ".jsonl", ".ndjson", ".multijson"]),
+        (FormatArg::Parquet, &[".parquet"]),
+        (FormatArg::Avro, &[".avro"]),
+        (FormatArg::Orc, &[".orc"]),
+        (FormatArg::Excel, &[".xlsx", ".xlsb", ".xls", ".ods"]),
+        (FormatArg::Xml, &[".xml"]),
+        (FormatArg::W3c, &[".w3clogfile"]),
+        (FormatArg::Lines, &[".txt"]),
+    ];
+    let found = ends.into_iter().find(|(_, ends)| ends.iter().any(|end| name.ends_with(end)));
+    found.map_or(FormatArg::Csv, |(format, _)| format)
 }
 
 fn staging_of(args: &Args) -> Result<Value, CliError> {
@@ -127,16 +162,22 @@ fn staging_of(args: &Args) -> Result<Value, CliError> {
 }
 
 fn activity_of(args: &Args, named: &Named) -> Result<Activity, CliError> {
-    let is_json = match args.format {
-        Some(format) => format == FormatArg::Json,
-        None => {
-            ["fileName", "wildcardFileName"].iter().any(|key| named.source[*key].as_str().is_some_and(is_json_name))
-        }
+    let named_format = || {
+        let name = ["fileName", "wildcardFileName"].iter().find_map(|key| named.source[*key].as_str());
+        name.map_or(FormatArg::Csv, format_of_name)
     };
-    let format = if is_json {
-        json!({"type": "Json"})
-    } else {
-        json!({"type": "DelimitedText", "columnDelimiter": args.delimiter, "firstRowAsHeader": !args.no_header})
+    let format = match args.format.unwrap_or_else(named_format) {
+        FormatArg::Csv => {
+            json!({"type": "DelimitedText", "columnDelimiter": args.delimiter, "firstRowAsHeader": !args.no_header})
+        }
+        FormatArg::Json => json!({"type": "Json"}),
+        FormatArg::Parquet => json!({"type": "Parquet"}),
+        FormatArg::Avro => json!({"type": "Avro"}),
+        FormatArg::Orc => json!({"type": "Orc"}),
+        FormatArg::Excel => json!({"type": "Excel", "firstRowAsHeader": !args.no_header}),
+        FormatArg::Xml => json!({"type": "Xml"}),
+        FormatArg::W3c => json!({"type": "W3CLog"}),
+        FormatArg::Lines => json!({"type": "TextLines"}),
     };
     let mut source = named.source.clone();
     source["type"] = json!("FileSystem");
@@ -151,7 +192,9 @@ fn activity_of(args: &Args, named: &Named) -> Result<Activity, CliError> {
         "sink": {"type": "AzureDataExplorer", "endpoint": args.database.endpoint, "database": args.database.database,
                  "table": args.table, "createTable": args.create_table, "auth": auth},
         "staging": staging_of(args)?,
-        "settings": {"chunkSizeMB": args.chunk_size_mb},
+        "settings": {"chunkSizeMB": args.chunk_size_mb, "enableSkipIncompatibleRow": args.skip_bad_rows,
+                     "skipErrorFile": args.skip_bad_files, "splitLargeFiles": args.split_large_files,
+                     "checkValues": !args.no_check_values},
     });
     Ok(Activity::parse(&activity.to_string(), "ferry copy")?)
 }

@@ -653,7 +653,7 @@ fn packed(mut unit: UnitRow, files: Vec<FileVersion>, bytes: u64) -> UnitRow {
 }
 
 /// The name is one of an archive: it is many files by itself.
-fn is_archive(path: &str) -> bool {
+pub(crate) fn is_archive(path: &str) -> bool {
     let name = path.to_ascii_lowercase();
     [".zip", ".tar", ".tgz", ".tbz2", ".txz"].iter().any(|end| name.ends_with(end)) || name.contains(".tar.")
 }

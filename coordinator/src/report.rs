@@ -1,11 +1,18 @@
 //! Read models: a run as it goes on, its report at the end, nodes. Names at the top are Data Factory's.
 
 use crate::{
+    attempts::is_archive,
     core::Core,
-    state::run::RunState,
-    store::{CommandCounts, Leases, NodeRow, RunRow, StoreError, UnitCounts},
+    state::{run::RunState, unit::UnitState},
+    store::{ChunkRow, CommandCounts, Leases, NodeRow, RunRow, StoreError, UnitCounts, UnitRow},
 };
-use ferry_common::{clock::Millis, failure::Failure, id::UnitNumber, unit::Counters};
+use ferry_common::{
+    clock::Millis,
+    failure::Failure,
+    id::UnitNumber,
+    staging,
+    unit::{Counters, Scope},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -183,13 +190,14 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
     let now = core.now();
     let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
     let files = core.store.files(&run.id, None, UnitNumber::LISTING, FILES_MAX).await?;
-    let failed = core.store.files(&run.id, Some("Failed"), UnitNumber::LISTING, ERRORS_MAX).await?;
+    let mut failed = core.store.files(&run.id, Some("Failed"), UnitNumber::LISTING, ERRORS_MAX).await?;
+    failed.extend(core.store.files(&run.id, Some("Skipped"), UnitNumber::LISTING, ERRORS_MAX).await?);
     let duration = seconds(run.times.started, run.times.ended, now);
     let peak = run.peak_slots.max(core.live().get(&run.id).map_or(0, |l| l.peak_slots));
 
     let mut errors: Vec<Value> = run.state.failure().into_iter().map(error_of).collect();
     for file in &failed {
-        if let crate::state::unit::UnitState::Failed { failure } = &file.state
+        if let UnitState::Failed { failure } | UnitState::Skipped { failure } = &file.state
             && run.state.failure() != Some(failure)
         {
             errors.push(error_of(failure));
@@ -201,17 +209,15 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
         node.0 += 1;
         node.1 += file.counters.data_read_bytes;
     }
-    let file_values: Vec<Value> = files
-        .iter()
-        .map(|f| {
-            json!({
-                "path": f.file.path, "sizeBytes": f.file.size_bytes, "etag": f.file.etag, "state": f.state.name(),
-                "rowsRead": f.counters.rows_read, "rowsSkipped": f.counters.rows_skipped,
-                "dataWritten": f.counters.data_written_bytes, "stagedBytes": f.counters.staged_bytes,
-                "attempts": f.attempts, "node": f.node_name, "lastFailure": f.last_failure.as_ref().map(error_of),
-            })
-        })
-        .collect();
+    let mut file_values = Vec::new();
+    let mut quarantine = Vec::new();
+    for unit in &files {
+        let has_more = unit.counters.rows_skipped > 0 || is_several(unit);
+        let chunks = if has_more { core.store.chunks(&run.id, unit.number).await? } else { Vec::new() };
+        quarantine.extend(chunks.iter().filter_map(|c| c.chunk.quarantine.clone()));
+        quarantine.extend(unit.tail.quarantine.clone());
+        file_values.extend(values_of(unit, &chunks));
+    }
     let mut ingest_values = Vec::new();
     for state in ["Confirmed", "Issued", "Planned", "Rejected"] {
         for c in core.store.commands(&run.id, state, COMMANDS_MAX).await? {
@@ -254,6 +260,11 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
             "VerificationResult": if run.state == RunState::Succeeded && rows_add_up { "Verified" } else { "NotVerified" },
         },
         "errors": errors,
+        // Staging blobs with the rows that were left out.
+        "logFiles": quarantine,
+        "logPath": if quarantine.is_empty() { String::new() } else { staging::quarantine_prefix(&run.id) },
+        "path": run.plan.as_ref().map(|p| if p.copy.rewrites { "convert" } else { "passThrough" }),
+        "stagedFormat": run.plan.as_ref().map(|p| p.copy.staged_format(run.activity.source.format.kind).as_str()),
         "runId": run.id.as_str(),
         "activity": run.activity.name,
         "state": run.state.name(),
@@ -269,6 +280,64 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
         "filesNotListed": counts.files_total.saturating_sub(u64::from(FILES_MAX)),
         "ingest": ingest_values,
     }))
+}
+
+/// The unit covers files beside the one it is named by, or members of an archive.
+fn is_several(unit: &UnitRow) -> bool {
+    matches!(unit.scope, Scope::Pack(_)) || !unit.tail.files.is_empty() || is_archive(&unit.file.path)
+}
+
+/// A unit's lines of a report: one a file, with the members of archives under their own names.
+fn values_of(unit: &UnitRow, chunks: &[ChunkRow]) -> Vec<Value> {
+    let of_unit = |path: &str, relative: &str, size: u64, etag: &str| {
+        json!({
+            "path": path, "relativePath": relative, "sizeBytes": size, "etag": etag, "state": unit.state.name(),
+            "attempts": unit.attempts, "node": unit.node_name, "lastFailure": unit.last_failure.as_ref().map(error_of),
+        })
+    };
+    let counted = |mut value: Value| {
+        value["rowsRead"] = json!(unit.counters.rows_read);
+        value["rowsSkipped"] = json!(unit.counters.rows_skipped);
+        value["dataWritten"] = json!(unit.counters.data_written_bytes);
+        value["stagedBytes"] = json!(unit.counters.staged_bytes);
+        value
+    };
+    let mut rows: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for file in chunks.iter().flat_map(|c| &c.chunk.files).chain(&unit.tail.files) {
+        let sums = rows.entry(&file.relative_path).or_default();
+        sums.0 += file.rows;
+        sums.1 += file.skipped;
+    }
+    match &unit.scope {
+        Scope::Pack(files) => files
+            .iter()
+            .map(|f| {
+                let (read, skipped) = rows.get(f.relative_path.as_str()).copied().unwrap_or_default();
+                let mut value = of_unit(&f.path, &f.relative_path, f.size_bytes, &f.etag);
+                value["rowsRead"] = json!(read);
+                value["rowsSkipped"] = json!(skipped);
+                value["unit"] = json!(unit.number.0);
+                value
+            })
+            .collect(),
+        Scope::Range(range) => {
+            let mut value =
+                counted(of_unit(&unit.file.path, &unit.file.relative_path, unit.file.size_bytes, &unit.file.etag));
+            value["part"] = json!({"start": range.start, "end": range.end, "number": range.number, "count": range.count});
+            vec![value]
+        }
+        Scope::File => {
+            let mut value =
+                counted(of_unit(&unit.file.path, &unit.file.relative_path, unit.file.size_bytes, &unit.file.etag));
+            if !rows.is_empty() {
+                let members = rows.iter().map(|(path, (read, skipped))| {
+                    json!({"relativePath": path, "rowsRead": read, "rowsSkipped": skipped})
+                });
+                value["members"] = members.collect();
+            }
+            vec![value]
+        }
+    }
 }
 
 fn with_rate(mut stage: Value, bytes: u64, seconds: f64) -> Value {

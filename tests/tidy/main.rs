@@ -33,7 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("common", &[]),
     ("kusto", &[]),
     ("local-adx", &[]),
-    ("node", &["ferry-common"]),
+    ("node", &["ferry-common", "ferry-isal"]),
     ("coordinator", &["ferry-common", "ferry-kusto"]),
     ("cli", &["ferry-common", "ferry-kusto", "ferry-coordinator", "ferry-node", "ferry-local-adx"]),
     ("tests", &["ferry-common"]),

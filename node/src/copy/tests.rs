@@ -375,6 +375,18 @@ async fn every_format_becomes_rows_of_the_table() {
 }
 
 #[tokio::test]
+async fn a_property_without_a_column_is_not_lost_in_silence() {
+    let bench = Bench::new(format(r#"{"type":"Json"}"#), 1_000);
+    fs::write(bench.path("a.json"), "{\"n\":1}\n{\"n\":2,\"late\":true}\n").unwrap();
+    let mut work = bench.work("a.json", Resume::default());
+    work.plan = plan_of(&[("n", ScalarType::Long)]);
+    let failure = bench.copy(work.clone(), 1).await.0.unwrap_err();
+    assert!(failure.message.contains("record 2: property \"late\" has no column"), "{}", failure.message);
+    work.plan.ignores_unknown = true;
+    assert_eq!(staged_of(&bench, work).await.0, "{\"n\":1}\n{\"n\":2,\"late\":true}\n");
+}
+
+#[tokio::test]
 async fn objects_become_rows_where_the_mapping_says_so() {
     use ScalarType as T;
     let path =

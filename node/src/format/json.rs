@@ -14,7 +14,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 /// An object's properties, as they stand in the text.
 struct Properties<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -93,6 +93,8 @@ pub struct Objects {
     hints: Vec<usize>,
     scratch: Vec<u8>,
     judges: bool,
+    /// Properties that have a column or are left out on purpose; `None`: any others are left out, too.
+    known: Option<HashSet<String>>,
     /// Bad rows are left out.
     pub skips: bool,
 }
@@ -119,7 +121,14 @@ impl Objects {
         }
         let judges = plan.rewrites || projection.outs.iter().any(|o| o.check.is_some());
         let hints = (0..projection.outs.len()).collect();
-        Ok(Self { projection, rewrites: plan.rewrites, collection, added, hints, scratch: Vec::new(), judges, skips })
+        let known = (!plan.ignores_unknown && !plan.columns.is_empty() && collection.is_none()).then(|| {
+            let names = plan.columns.iter().filter_map(|c| match &c.source {
+                ferry_common::plan::ColumnFrom::Name(name) => Some(name.clone()),
+                _ => None,
+            });
+            names.chain(plan.ignored.iter().cloned()).collect()
+        });
+        Ok(Self { projection, rewrites: plan.rewrites, collection, added, hints, scratch: Vec::new(), judges, known, skips })
     }
 
     /// Stages one object. On an error nothing was written.
@@ -138,6 +147,7 @@ impl Objects {
         let mut patches: Vec<(usize, usize, Vec<u8>)> = Vec::new();
         if self.judges {
             let properties: Properties<'_> = parse(text, at)?;
+            self.check_known(&properties, at)?;
             for (out, hint) in self.projection.outs.iter().zip(&mut self.hints) {
                 let Source::Path(path) = &out.source else { continue };
                 let Some((key, rest)) = path.head() else {
@@ -192,10 +202,24 @@ impl Objects {
         Ok(Kept::Rewritten(1))
     }
 
+    /// A property that would go nowhere is lost data, unless the settings say so.
+    fn check_known(&self, properties: &Properties<'_>, at: Place) -> Result<(), FormatError> {
+        let Some(known) = &self.known else { return Ok(()) };
+        let stray = properties.0.iter().map(|(key, _)| key).find(|key| !known.contains(key.as_ref()));
+        stray.map_or(Ok(()), |key| {
+            let why = format!(
+                "property {key:?} has no column, and neither the sample nor the table knows it; set sink.schemaDrift: \
+                 ignore to leave such properties out, or list the columns to copy in sink.mapping.columns"
+            );
+            Err(FormatError::BadRecord { line: at.line, byte: at.byte, why })
+        })
+    }
+
     /// Writes the object as rows of CSV.
     fn write_rows(&mut self, text: &str, at: Place, own: &mut Vec<u8>) -> Result<u32, FormatError> {
         let Some(collection) = self.collection.clone() else {
             let properties: Properties<'_> = parse(text, at)?;
+            self.check_known(&properties, at)?;
             let Self { projection, hints, scratch, .. } = self;
             let values = projection.outs.iter().zip(hints).map(|(out, hint)| {
                 let Source::Path(path) = &out.source else { return Ok(None) };
