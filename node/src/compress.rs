@@ -104,7 +104,7 @@ impl io::Write for BlockSink {
 
 /// One blob being made. The same bytes give the same blob.
 enum Encoder {
-    Gzip(GzEncoder<BlockSink>),
+    Gzip(Box<GzEncoder<BlockSink>>),
     /// Levels that ISA-L has.
     #[cfg(feature = "isal")]
     Isal(ferry_isal::GzipEncoder<BlockSink>),
@@ -119,7 +119,7 @@ impl Encoder {
             StagedCompression::Gzip if level <= ferry_isal::LEVEL_MAX => {
                 Self::Isal(ferry_isal::GzipEncoder::new(sink, level))
             }
-            StagedCompression::Gzip => Self::Gzip(GzEncoder::new(sink, Compression::new(level))),
+            StagedCompression::Gzip => Self::Gzip(Box::new(GzEncoder::new(sink, Compression::new(level)))),
         }
     }
 

@@ -40,6 +40,9 @@ pub fn ferry_path() -> &'static Path {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
+        if cfg!(feature = "orc") {
+            build.args(["--features", "orc"]);
+        }
         assert!(build.status().expect("cargo").success(), "ferry does not build");
         // target/PROFILE/deps/this-test
         let this = std::env::current_exe().expect("this test");

@@ -5,5 +5,6 @@ mod bad_input;
 mod copies;
 mod deaths;
 mod faults;
+mod formats;
 mod parser;
 mod storage;

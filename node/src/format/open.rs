@@ -151,16 +151,13 @@ fn byte_order_mark(file: &SourceFile) -> u64 {
 
 /// Goes on to where reading is to begin: by seeking where that can be done.
 fn go_on<'r>(
-    window: TextWindow<'r>,
-    can_seek: bool,
+    window: (TextWindow<'r>, bool),
     input: &Input<'r>,
     to: Place,
     end: Option<u64>,
-    label: &str,
-    pool: &Pool,
     judge: &'r dyn Fn(io::Error) -> Failure,
 ) -> Result<TextWindow<'r>, Failure> {
-    let mut window = window;
+    let (mut window, can_seek) = window;
     if to.byte <= window.place().byte && end.is_none() {
         return Ok(window);
     }
@@ -168,7 +165,7 @@ fn go_on<'r>(
     match input {
         Input::File(file) if can_seek => {
             let reader = file.reader_at(to.byte)?;
-            Ok(TextWindow::new(Box::new(reader), label.to_owned(), pool.clone(), to, end, judge))
+            Ok(TextWindow::new(Box::new(reader), window.path().to_owned(), window.pool().clone(), to, end, judge))
         }
         _ => {
             window.read_on_to(to)?;
@@ -306,7 +303,7 @@ pub fn open(head: Head<'_>) -> Result<Reader<'_>, Failure> {
                 Projection::of_fields(plan, names.as_deref(), &facts, checks, day_column)
             };
             let expected = names.as_ref().map(|n| n.len() as u32).or(Some(plan.fields_expected).filter(|n| *n > 0));
-            let window = go_on(window, can_seek, &input, begin, end, &label, &pool, judge)?;
+            let window = go_on((window, can_seek), &input, begin, end, judge)?;
             let reader = Delimited::new(window, format, projection.map_err(judged)?, expected, skips);
             Ok(Reader::Delimited(Box::new(reader)))
         }
@@ -316,7 +313,7 @@ pub fn open(head: Head<'_>) -> Result<Reader<'_>, Failure> {
             let projection = Projection::of_objects(plan, &facts, checks).map_err(judged)?;
             let objects = Objects::new(plan, projection, skips).map_err(judged)?;
             let is_first = begin.byte <= window.place().byte;
-            let window = go_on(window, can_seek, &input, begin, end, &label, &pool, judge)?;
+            let window = go_on((window, can_seek), &input, begin, end, judge)?;
             Ok(Reader::Objects(Box::new(ObjectReader::new(window, objects, is_array, is_first))))
         }
         FormatType::TextLines | FormatType::FixedWidthText | FormatType::W3CLog => {
@@ -324,7 +321,7 @@ pub fn open(head: Head<'_>) -> Result<Reader<'_>, Failure> {
             let (mut window, can_seek) = window_of(&mut input, &label, format, &pool, judge)?;
             skip_lines(&mut window, format.skip_line_count.unwrap_or(0))?;
             if !matches!(kind, LineKind::W3c(_)) {
-                window = go_on(window, can_seek, &input, begin, end, &label, &pool, judge)?;
+                window = go_on((window, can_seek), &input, begin, end, judge)?;
             }
             let project = move |names: &[String]| {
                 let names = Some(names).filter(|n| !n.is_empty());

@@ -52,6 +52,9 @@ pub struct Walk {
     pub skipped: u32,
 }
 
+/// Is handed each member and its bytes.
+pub type Visitor<'v, E> = dyn FnMut(Member, Box<dyn Read + '_>) -> Result<(), E> + 'v;
+
 /// Why a walk ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError<E> {
@@ -90,7 +93,7 @@ pub enum ArchiveError<E> {
 pub fn each_member<E>(
     input: Input<'_>,
     first: u32,
-    on: &mut dyn FnMut(Member, Box<dyn Read + '_>) -> Result<(), E>,
+    on: &mut Visitor<'_, E>,
 ) -> Result<Walk, ArchiveError<E>> {
     match input {
         Input::Tar(tape) => each_tar_member(tape, first, on),
@@ -101,7 +104,7 @@ pub fn each_member<E>(
 fn each_tar_member<E>(
     tape: Box<dyn Read + '_>,
     first: u32,
-    on: &mut dyn FnMut(Member, Box<dyn Read + '_>) -> Result<(), E>,
+    on: &mut Visitor<'_, E>,
 ) -> Result<Walk, ArchiveError<E>> {
     let damaged = |source: io::Error| -> ArchiveError<E> { ArchiveError::Damaged { source } };
     let watch = Rc::new(Watch::default());
@@ -220,7 +223,7 @@ fn check_rest(mut tape: impl Read) -> io::Result<()> {
 fn each_zip_member<E>(
     mut file: Box<dyn ReadSeek + '_>,
     first: u32,
-    on: &mut dyn FnMut(Member, Box<dyn Read + '_>) -> Result<(), E>,
+    on: &mut Visitor<'_, E>,
 ) -> Result<Walk, ArchiveError<E>> {
     let damaged = |source: io::Error| -> ArchiveError<E> { ArchiveError::Damaged { source } };
     let directory = zip_directory(&mut file).map_err(damaged)?;

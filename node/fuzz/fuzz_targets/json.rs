@@ -1,0 +1,8 @@
+//! Any bytes as JSON: batches follow each other without gap or overlap, and nothing panics.
+#![no_main]
+
+mod common;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| common::read(r#"{"type": "Json"}"#, bytes));
