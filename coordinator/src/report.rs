@@ -323,16 +323,17 @@ fn values_of(unit: &UnitRow, chunks: &[ChunkRow]) -> Vec<Value> {
         Scope::Range(range) => {
             let mut value =
                 counted(of_unit(&unit.file.path, &unit.file.relative_path, unit.file.size_bytes, &unit.file.etag));
-            value["part"] = json!({"start": range.start, "end": range.end, "number": range.number, "count": range.count});
+            value["part"] =
+                json!({"start": range.start, "end": range.end, "number": range.number, "count": range.count});
             vec![value]
         }
         Scope::File => {
             let mut value =
                 counted(of_unit(&unit.file.path, &unit.file.relative_path, unit.file.size_bytes, &unit.file.etag));
             if !rows.is_empty() {
-                let members = rows.iter().map(|(path, (read, skipped))| {
-                    json!({"relativePath": path, "rowsRead": read, "rowsSkipped": skipped})
-                });
+                let members = rows.iter().map(
+                    |(path, (read, skipped))| json!({"relativePath": path, "rowsRead": read, "rowsSkipped": skipped}),
+                );
                 value["members"] = members.collect();
             }
             vec![value]

@@ -142,9 +142,9 @@ pub fn parse_datetime(text: &str) -> Option<i64> {
 /// A date as the service prints it: `2026-01-02T03:04:05.1234567Z`, the fraction only if there is one.
 pub fn format_datetime(ticks: i64) -> String {
     let (seconds, rest) = (ticks.div_euclid(TICKS_PER_SECOND), ticks.rem_euclid(TICKS_PER_SECOND));
-    let Ok(time) = jiff::Timestamp::from_second(seconds) else { return String::new() };
-    let time = time.to_string();
-    let time = time.trim_end_matches('Z');
+    // A civil time: a timestamp of the library ends before the last day of the year 9999 does.
+    let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+    let Ok(time) = epoch.checked_add(jiff::SignedDuration::from_secs(seconds)) else { return String::new() };
     if rest == 0 { format!("{time}Z") } else { format!("{time}.{rest:07}Z") }
 }
 

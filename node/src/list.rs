@@ -311,9 +311,18 @@ impl<'a> Listing<'a> {
             return Err(none_matched(self.source, self.found));
         }
         let mut sample = Sample::default();
+        let (mut is_sampled, mut unread) = (false, None);
         for version in std::mem::take(&mut self.sampled) {
             self.check_stop()?;
-            sample_file(self.source, self.roots, &version, &mut sample)?;
+            match sample_file(self.source, self.roots, &version, &mut sample) {
+                Ok(()) => is_sampled = true,
+                // The copy tells what is wrong with a file; the others still tell their columns.
+                Err(failure) if failure.fault == Fault::Source => drop(unread.get_or_insert(failure)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        if let Some(failure) = unread.filter(|_| !is_sampled) {
+            return Err(failure);
         }
         let mut warnings = Vec::new();
         if self.links_skipped > 0 {

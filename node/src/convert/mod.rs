@@ -8,6 +8,6 @@ mod value;
 
 pub use cells::{CellWriter, scalar_of, surely_fits};
 pub use dates::{DateFormat, date_of, day_of};
-pub use path::{JsonPath, Step, follow};
+pub use path::{JsonPath, Step};
 pub use projection::{Added, FileFacts, Out, Projection, Source};
 pub use value::{Check, VALUE_BYTES_MAX, Verdict};

@@ -1,7 +1,5 @@
 //! JSON paths as ingestion mappings have them: `$.a.b`, `$['odd name'][0]`.
 
-use serde_json::Value;
-
 /// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -63,11 +61,6 @@ impl JsonPath {
         Some(Self { is_absolute, steps })
     }
 
-    /// What the path leads to.
-    pub fn follow<'v>(&self, value: &'v Value) -> Option<&'v Value> {
-        follow(&self.steps, value)
-    }
-
     /// The path's first property, and the steps after it.
     pub fn head(&self) -> Option<(&str, &[Step])> {
         match self.steps.split_first()? {
@@ -77,34 +70,23 @@ impl JsonPath {
     }
 }
 
-/// What steps lead to.
-pub fn follow<'v>(steps: &[Step], value: &'v Value) -> Option<&'v Value> {
-    steps.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Element(at) => value.get(at),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_taken_apart_and_followed() {
-        let value = serde_json::json!({"a": {"b": [1, {"it's": 2}]}});
-        for (path, expected) in [
-            ("$", Some(value.to_string())),
-            ("$.a.b[0]", Some("1".to_owned())),
-            (r"$['a']['b'][1]['it\'s']", Some("2".to_owned())),
-            ("a.b[0]", Some("1".to_owned())),
-            ("$.a.c", None),
+    fn paths_are_taken_apart() {
+        let key = |k: &str| Step::Key(k.to_owned());
+        for (path, is_absolute, steps) in [
+            ("$", true, vec![]),
+            ("$.a.b[0]", true, vec![key("a"), key("b"), Step::Element(0)]),
+            (r"$['a']['b'][1]['it\'s']", true, vec![key("a"), key("b"), Step::Element(1), key("it's")]),
+            ("a.b", false, vec![key("a"), key("b")]),
         ] {
-            let found = JsonPath::parse(path).unwrap().follow(&value).map(ToString::to_string);
-            assert_eq!(found, expected, "{path}");
+            assert_eq!(JsonPath::parse(path), Some(JsonPath { is_absolute, steps }), "{path}");
         }
         for bad in ["$a", "$..a", "$[x]", "$['a"] {
             assert!(JsonPath::parse(bad).is_none(), "{bad}");
         }
-        assert!(!JsonPath::parse("a").unwrap().is_absolute);
     }
 }

@@ -348,7 +348,7 @@ fn check_names(plan: &CopyPlan, names: &[String], facts: &FileFacts) -> Result<(
     if let Some(twice) = names.iter().find(|c| !seen.insert(*c)) {
         return Err(header(format!("the file names column {twice:?} twice")));
     }
-    let has = names.join(", ");
+    let has = shown(names);
     let is_added = |name: &String| facts.added.iter().any(|(n, _)| n == name);
     if let Some(clash) = names.iter().find(|n| is_added(n)) {
         return Err(header(format!(
@@ -380,9 +380,20 @@ fn check_names(plan: &CopyPlan, names: &[String], facts: &FileFacts) -> Result<(
         return Err(header(format!(
             "the file has columns {} that the table and the other files do not have; known are: {}. Is this file without \
              a header row? Else list the columns to copy in sink.mapping.columns, or set sink.schemaDrift",
-            unknown.join(", "),
-            plan.layout.join(", ")
+            shown(&unknown),
+            shown(&plan.layout)
         )));
     }
     Ok(())
+}
+
+/// Names for a message: a file that is no text must not fill the log with its bytes.
+fn shown(names: &[String]) -> String {
+    /// Characters that a message shows.
+    const SHOWN_MAX: usize = 500;
+    let all: String = names.join(", ").chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    match all.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &all[..end]),
+        None => all,
+    }
 }

@@ -9,7 +9,12 @@ use ferry_common::{
     unit::{FileRange, Resume, StagingTarget},
 };
 use flate2::write::GzEncoder;
-use std::{fs, io::{Read as _, Write as _}, path::Path, sync::Mutex};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    path::Path,
+    sync::Mutex,
+};
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -398,14 +403,14 @@ async fn objects_become_rows_where_the_mapping_says_so() {
         ..CopyPlan::default()
     };
     let bench = Bench::new(format(r#"{"type":"Json"}"#), 20);
-    let text = r#"{"id":1,"items":[{"x":"a,b"},{"x":null}],"deep":{"er":[1]}}
+    let text = r#"{"id":1,"items":[{"x":"a,b"},{"x":null}],"deep":{"er":[1.4000000000000001]}}
 {"id":2,"items":[]}
 "#;
     fs::write(bench.path("a.json"), text).unwrap();
     let mut work = bench.work("a.json", Resume::default());
     work.plan = plan;
     let (text, copied, chunks) = staged_of(&bench, work).await;
-    assert_eq!(text, "1,\"a,b\",[1]\n1,,[1]\n2,,\n");
+    assert_eq!(text, "1,\"a,b\",[1.4000000000000001]\n1,,[1.4000000000000001]\n2,,\n");
     // Rows of one record stay together, however small a chunk is.
     assert_eq!((copied.counters.rows_read, chunks[0].rows), (3, 2));
 }

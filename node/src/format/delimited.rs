@@ -243,10 +243,10 @@ impl<'r> Delimited<'r> {
         loop {
             let is_last = self.window.is_last();
             let mut own = Vec::new();
-            let passed = self.read_text(is_last, batch, &mut own)?;
+            let (passed, lines) = self.read_text(is_last, batch, &mut own)?;
             if passed > 0 {
                 batch.start = self.window.place();
-                batch.source = self.window.take(passed);
+                batch.source = self.window.take_lines(passed, lines);
                 batch.own = Bytes::from(own);
                 batch.days.truncate(batch.records.len());
                 drop_invalid_utf8(batch, self.skips).map_err(|e| e.judged(self.window.path()))?;
@@ -261,8 +261,8 @@ impl<'r> Delimited<'r> {
         }
     }
 
-    /// Takes up all complete records of the window. Returns how far they reach.
-    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<usize, Failure> {
+    /// Takes up all complete records of the window. Returns how far they reach, and the line ends up to there.
+    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<(usize, u64), Failure> {
         let needs_marks = self.needs_marks();
         let mut taker = Taker {
             text: self.window.text(),
@@ -280,7 +280,8 @@ impl<'r> Delimited<'r> {
             own,
         };
         let text = taker.text;
-        let mut at = 0;
+        let (mut at, mut lines) = (0, 0);
+        let lines_of = |bytes: &[u8]| memchr::memchr_iter(b'\n', bytes).count() as u64;
         let judge = |e: FormatError| e.judged(self.window.path());
         while at < text.len() {
             if let Some(dialect) = self.dialect {
@@ -292,6 +293,7 @@ impl<'r> Delimited<'r> {
                 };
                 taker.take_scanned(&self.scan, at, needs_marks).map_err(judge)?;
                 at += self.scan.end();
+                lines += self.scan.lines();
                 if ended == Ended::Text && (!is_last || at == text.len()) {
                     break;
                 }
@@ -304,9 +306,13 @@ impl<'r> Delimited<'r> {
                         }));
                     }
                     taker.take_row(&self.row, at, bytes).map_err(judge)?;
+                    lines += lines_of(&text[at..at + bytes]);
                     at += bytes;
                 }
-                Ok(Split::Blank(bytes)) => at += bytes,
+                Ok(Split::Blank(bytes)) => {
+                    lines += lines_of(&text[at..at + bytes]);
+                    at += bytes;
+                }
                 Ok(Split::NeedMore) => break,
                 Err(SplitError::UnclosedQuote(_)) if self.window.is_part() => {
                     return Err(judge(FormatError::SplitInsideRecord { byte: taker.start.byte + text.len() as u64 }));
@@ -319,11 +325,12 @@ impl<'r> Delimited<'r> {
                     let byte = taker.start.byte + (at + offset) as u64;
                     let error = FormatError::LoneCarriageReturn { line: taker.place(at).line, byte };
                     taker.leave_out(error, at, at + bytes).map_err(judge)?;
+                    lines += lines_of(&text[at..at + bytes]);
                     at += bytes;
                 }
             }
         }
-        Ok(at)
+        Ok((at, lines))
     }
 
     /// The ends of fields must be known: values are judged, moved or compared.

@@ -4,7 +4,7 @@
 
 use super::{BadRow, Batch, FormatError, Place, Staged, write_field};
 use crate::{
-    convert::{JsonPath, Out, Projection, Source, VALUE_BYTES_MAX, Verdict, follow},
+    convert::{JsonPath, Out, Projection, Source, Step, VALUE_BYTES_MAX, Verdict},
     read::TextWindow,
 };
 use bytes::Bytes;
@@ -128,7 +128,17 @@ impl Objects {
             });
             names.chain(plan.ignored.iter().cloned()).collect()
         });
-        Ok(Self { projection, rewrites: plan.rewrites, collection, added, hints, scratch: Vec::new(), judges, known, skips })
+        Ok(Self {
+            projection,
+            rewrites: plan.rewrites,
+            collection,
+            added,
+            hints,
+            scratch: Vec::new(),
+            judges,
+            known,
+            skips,
+        })
     }
 
     /// Stages one object. On an error nothing was written.
@@ -158,9 +168,8 @@ impl Objects {
                 };
                 let Some(raw) = properties.get(key, hint) else { continue };
                 if !rest.is_empty() {
-                    let value: Value = parse(raw.get(), at)?;
-                    if let Some(value) = follow(rest, &value) {
-                        judge_raw(out, &value.to_string(), at, self.projection.complex_to_string, &mut self.scratch)?;
+                    if let Some(raw) = follow_raw(raw.get(), rest, at)? {
+                        judge_raw(out, raw, at, self.projection.complex_to_string, &mut self.scratch)?;
                     }
                     continue;
                 }
@@ -223,33 +232,27 @@ impl Objects {
             let Self { projection, hints, scratch, .. } = self;
             let values = projection.outs.iter().zip(hints).map(|(out, hint)| {
                 let Source::Path(path) = &out.source else { return Ok(None) };
-                let Some((key, rest)) = path.head() else { return Ok(Some(Cow::Borrowed(text))) };
+                let Some((key, rest)) = path.head() else { return Ok(Some(text)) };
                 let Some(raw) = properties.get(key, hint) else { return Ok(None) };
-                if rest.is_empty() {
-                    return Ok(Some(Cow::Borrowed(raw.get())));
-                }
-                let value: Value = parse(raw.get(), at)?;
-                Ok(follow(rest, &value).map(|v| Cow::Owned(v.to_string())))
+                follow_raw(raw.get(), rest, at)
             });
             write_row(projection, values, at, scratch, own)?;
             return Ok(1);
         };
-        let record: Value = parse(text, at)?;
-        let nothing = vec![Value::Null];
-        let elements = match collection.follow(&record) {
-            Some(Value::Array(elements)) if !elements.is_empty() => elements,
-            // Without elements the record still makes a row, of what does not come from an element.
-            None | Some(Value::Null | Value::Array(_)) => &nothing,
-            Some(other) => {
-                let why = format!("sink.mapping.collectionReference leads to {}, which is no array", kind_of(other));
+        let elements: Vec<&RawValue> = match follow_raw(text, &collection.steps, at)? {
+            Some(array) if array.starts_with('[') => parse(array, at)?,
+            None | Some("null") => Vec::new(),
+            Some(_) => {
+                let why = "sink.mapping.collectionReference leads to what is no array".to_owned();
                 return Err(FormatError::InvalidJson { line: at.line, byte: at.byte, why });
             }
         };
-        for element in elements {
+        // Without elements the record still makes a row, of what does not come from an element.
+        let elements = if elements.is_empty() { vec!["null"] } else { elements.iter().map(|e| e.get()).collect() };
+        for element in &elements {
             let values = self.projection.outs.iter().map(|out| {
                 let Source::Path(path) = &out.source else { return Ok(None) };
-                let from = if path.is_absolute { &record } else { element };
-                Ok(path.follow(from).map(|v| Cow::Owned(v.to_string())))
+                follow_raw(if path.is_absolute { text } else { element }, &path.steps, at)
             });
             write_row(&self.projection, values, at, &mut self.scratch, own)?;
         }
@@ -296,15 +299,27 @@ impl Objects {
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// What steps lead to, as it stands in the text: numbers keep all their digits.
+fn follow_raw<'a>(text: &'a str, steps: &[Step], at: Place) -> Result<Option<&'a str>, FormatError> {
+    let mut text = text;
+    for step in steps {
+        let found = match (step, text.as_bytes().first()) {
+            (Step::Key(key), Some(b'{')) => {
+                let Properties(all) = parse(text, at)?;
+                all.into_iter().find(|(name, _)| name == key).map(|(_, value)| value)
+            }
+            (Step::Element(index), Some(b'[')) => {
+                let elements: Vec<&RawValue> = parse(text, at)?;
+                elements.get(*index).copied()
+            }
+            _ => None,
+        };
+        match found {
+            Some(value) => text = value.get(),
+            None => return Ok(None),
+        }
     }
+    Ok(Some(text))
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str, at: Place) -> Result<T, FormatError> {
@@ -372,7 +387,7 @@ fn as_json(out: &Out, text: &[u8]) -> Vec<u8> {
 /// Writes one row of CSV from values as they stand in JSON.
 fn write_row<'v>(
     projection: &Projection,
-    values: impl Iterator<Item = Result<Option<Cow<'v, str>>, FormatError>>,
+    values: impl Iterator<Item = Result<Option<&'v str>, FormatError>>,
     at: Place,
     scratch: &mut Vec<u8>,
     own: &mut Vec<u8>,
@@ -392,10 +407,10 @@ fn write_row<'v>(
         if raw.starts_with('n') {
             continue;
         }
-        if judge_raw(out, &raw, at, projection.complex_to_string, scratch)? {
+        if judge_raw(out, raw, at, projection.complex_to_string, scratch)? {
             write_field(scratch, own);
         } else if raw.starts_with('"') && out.check.as_ref().is_none_or(|c| c.kind != ScalarType::Dynamic) {
-            write_field(unescaped(&raw, at)?.as_bytes(), own);
+            write_field(unescaped(raw, at)?.as_bytes(), own);
         } else {
             write_field(raw.as_bytes(), own);
         }

@@ -48,8 +48,9 @@ pub struct Scan {
     pub records: Vec<Found>,
     /// Ends of fields, if they were asked for.
     pub marks: Vec<u32>,
-    /// Where the text after the last complete line begins.
+    /// Where the text after the last complete line begins, and the line ends before it.
     end: usize,
+    lines: u64,
 }
 
 struct Masks {
@@ -106,10 +107,12 @@ impl Scan {
     pub fn run<const MARKS: bool>(&mut self, text: &[u8], dialect: Dialect) -> Ended {
         self.records.clear();
         self.marks.clear();
+        self.lines = 0;
         // What the blocks before tell of the next one: all ones between quotes; the byte before could stand before a
         // field; it was a closing quote; it was a carriage return.
         let (mut between, mut may_open, mut closed, mut returned) = (0_u64, 1_u64, 0_u64, 0_u64);
         let (mut start, mut fields, mut first_mark) = (0_u32, 0_u32, 0_u32);
+        let mut lines = 0_u64;
         let mut base = 0_usize;
         while base < text.len() {
             let mut padded = [0; BLOCK];
@@ -126,6 +129,8 @@ impl Scan {
             let inside = prefix_xor(quote) ^ between;
             let outside = !inside & valid;
             let (opens, closes) = (quote & inside, quote & !inside);
+            // Line ends between quotes.
+            let mut hidden = newline & inside & valid;
             let (delimiter, newline) = (delimiter & outside, newline & outside);
             let returns = carriage_return & outside & !closes;
             // A quote opens only where a field begins, or as the second of two.
@@ -150,6 +155,12 @@ impl Scan {
                     self.marks.push(offset + at);
                 }
                 delimiters &= !below(at);
+                if hidden != 0 {
+                    lines += u64::from((hidden & below(at)).count_ones());
+                    hidden &= !below(at);
+                }
+                lines += 1;
+                self.lines = lines;
                 let end = offset + at + 1;
                 let is_blank = end - start == 1 || (end - start == 2 && text[start as usize] == b'\r');
                 if is_blank {
@@ -170,6 +181,7 @@ impl Scan {
                 self.end = start as usize;
                 return Ended::Irregular;
             }
+            lines += u64::from(hidden.count_ones());
             between = if inside >> 63 == 1 { u64::MAX } else { 0 };
             may_open = (delimiter | newline | closes) >> 63;
             closed = closes >> 63;
@@ -191,6 +203,11 @@ impl Scan {
     /// Where the text after the last record or empty line begins.
     pub fn end(&self) -> usize {
         self.end
+    }
+
+    /// Line ends before [`Self::end`].
+    pub fn lines(&self) -> u64 {
+        self.lines
     }
 
     /// The field that ends at a record's mark: its bytes, quotes and all, without the line end.
@@ -217,6 +234,7 @@ mod tests {
         let shape = |s: &Scan| s.records.iter().map(|r| (r.start, r.end, r.fields)).collect::<Vec<_>>();
         assert_eq!(shape(&plain), shape(&scan));
         let field = |r: &Found, n| String::from_utf8(scan.field(text.as_bytes(), r, n).to_vec()).unwrap();
+        assert_eq!(scan.lines() as usize, text[..scan.end()].matches('\n').count());
         let rows = scan.records.iter().map(|r| (0..r.fields).map(|n| field(r, n)).collect()).collect();
         (rows, ended, scan.end())
     }

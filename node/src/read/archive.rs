@@ -90,22 +90,14 @@ pub enum ArchiveError<E> {
 /// Folders, and what macOS adds on its own, are passed over. So are links and special entries, but they are counted.
 /// A member of which `on` has read something is read to its end afterwards, so that its length and checksum are
 /// verified; end the walk early by an error. A member's own compression, as in `a.csv.gz`, is left to the caller.
-pub fn each_member<E>(
-    input: Input<'_>,
-    first: u32,
-    on: &mut Visitor<'_, E>,
-) -> Result<Walk, ArchiveError<E>> {
+pub fn each_member<E>(input: Input<'_>, first: u32, on: &mut Visitor<'_, E>) -> Result<Walk, ArchiveError<E>> {
     match input {
         Input::Tar(tape) => each_tar_member(tape, first, on),
         Input::Zip(file) => each_zip_member(file, first, on),
     }
 }
 
-fn each_tar_member<E>(
-    tape: Box<dyn Read + '_>,
-    first: u32,
-    on: &mut Visitor<'_, E>,
-) -> Result<Walk, ArchiveError<E>> {
+fn each_tar_member<E>(tape: Box<dyn Read + '_>, first: u32, on: &mut Visitor<'_, E>) -> Result<Walk, ArchiveError<E>> {
     let damaged = |source: io::Error| -> ArchiveError<E> { ArchiveError::Damaged { source } };
     let watch = Rc::new(Watch::default());
     let mut tar = tar::Archive::new(Tape { inner: tape, watch: watch.clone() });

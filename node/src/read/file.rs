@@ -117,6 +117,13 @@ impl SourceFile {
         }
         let packing = packing_of(&file.path, &head[..filled], asked(format), holds_own_packing(format.kind));
         let packing = packing.map_err(|why| ReadError::Packing { path: file.path.clone(), why })?;
+        if format.kind.is_text()
+            && packing == Packing::NONE
+            && let Some(other) = binary_format(&head[..filled])
+        {
+            let why = format!("the settings say {:?}, but the content is {other}", format.kind);
+            return Err(ReadError::Packing { path: file.path, why });
+        }
         Ok(Self { packing, ..file })
     }
 
@@ -201,6 +208,16 @@ impl SourceFile {
             return Err(ReadError::Changed { path: self.path.clone(), what });
         }
         Ok(())
+    }
+}
+
+/// The format that content surely has which no text begins like.
+fn binary_format(head: &[u8]) -> Option<&'static str> {
+    match head {
+        [b'P', b'A', b'R', b'1', ..] => Some("Parquet"),
+        [b'O', b'b', b'j', 1, ..] => Some("Avro"),
+        [b'O', b'R', b'C', 0..=8 | 11 | 12 | 14..=31, ..] => Some("ORC"),
+        _ => None,
     }
 }
 

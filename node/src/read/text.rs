@@ -45,20 +45,14 @@ impl Drop for Lent {
 }
 
 impl Pool {
-    /// An empty buffer.
-    pub fn take(&self) -> Vec<u8> {
+    /// A buffer of some length, with whatever its last user left in it: clearing it would cost as much as filling it.
+    fn take(&self) -> Vec<u8> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.map_or_else(
-            || Vec::with_capacity(2 * FILL_BYTES),
-            |mut buffer| {
-                buffer.clear();
-                buffer
-            },
-        )
+        kept.unwrap_or_else(|| vec![0; 2 * FILL_BYTES])
     }
 
     /// Lends a filled buffer out; it comes back by itself.
-    pub fn lend(&self, buffer: Vec<u8>) -> Bytes {
+    fn lend(&self, buffer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Lent { buffer, pool: self.clone() })
     }
 }
@@ -69,7 +63,10 @@ pub struct TextWindow<'r> {
     /// The file, for messages.
     path: String,
     pool: Pool,
+    /// The text, and after it what is not filled yet.
     buffer: Vec<u8>,
+    /// Bytes of the text.
+    filled: usize,
     /// Everything has been read.
     at_end: bool,
     place: Place,
@@ -93,7 +90,19 @@ impl<'r> TextWindow<'r> {
         judge: &'r dyn Fn(std::io::Error) -> Failure,
     ) -> Self {
         let buffer = pool.take();
-        Self { reader, path, pool, buffer, at_end: false, place, judge, end, fill_first: FILL_BYTES, fill: FILL_BYTES }
+        Self {
+            reader,
+            path,
+            pool,
+            buffer,
+            filled: 0,
+            at_end: false,
+            place,
+            judge,
+            end,
+            fill_first: FILL_BYTES,
+            fill: FILL_BYTES,
+        }
     }
 
     /// The same, filled by other steps.
@@ -115,7 +124,7 @@ impl<'r> TextWindow<'r> {
 
     /// The text from here on, as far as it was read.
     pub fn text(&self) -> &[u8] {
-        &self.buffer
+        &self.buffer[..self.filled]
     }
 
     /// Nothing follows the text.
@@ -135,59 +144,75 @@ impl<'r> TextWindow<'r> {
 
     /// Reads on. Fails when one record has become too long.
     pub fn more(&mut self) -> Result<(), Failure> {
-        if self.buffer.len() > RECORD_BYTES_MAX {
+        if self.filled > RECORD_BYTES_MAX {
             let error = FormatError::RecordTooLong { line: self.place.line, byte: self.place.byte };
             return Err(error.judged(&self.path));
         }
-        let filled = self.buffer.len();
         // A long record is read in growing steps, so that looking at it again stays cheap.
-        self.fill =
-            if filled < self.fill_first { self.fill_first } else { self.fill.saturating_mul(2).min(RECORD_BYTES_MAX) };
+        self.fill = if self.filled < self.fill_first {
+            self.fill_first
+        } else {
+            self.fill.saturating_mul(2).min(RECORD_BYTES_MAX)
+        };
         let mut wanted = self.fill;
         if let Some(end) = self.end {
-            let left = end.saturating_sub(self.place.byte + filled as u64);
+            let left = end.saturating_sub(self.place.byte + self.filled as u64);
             wanted = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
-        self.buffer.resize(filled + wanted, 0);
-        let mut read = 0;
+        if self.buffer.len() < self.filled + wanted {
+            self.buffer.resize(self.filled + wanted, 0);
+        }
+        let until = self.filled + wanted;
         // Readers give little at a time; scanning pays by the megabyte.
-        while read < wanted {
-            match self.reader.read(&mut self.buffer[filled + read..]) {
+        while self.filled < until {
+            match self.reader.read(&mut self.buffer[self.filled..until]) {
                 Ok(0) => break,
-                Ok(bytes) => read += bytes,
+                Ok(bytes) => self.filled += bytes,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err((self.judge)(e)),
             }
         }
-        self.buffer.truncate(filled + read);
-        self.at_end = read < wanted || wanted == 0;
+        self.at_end = self.filled < until || wanted == 0;
         Ok(())
     }
 
     /// Takes the first `bytes` of the text.
     pub fn take(&mut self, bytes: usize) -> Bytes {
-        let mut rest = self.pool.take();
-        rest.extend_from_slice(&self.buffer[bytes..]);
-        self.pass(bytes);
-        let taken = std::mem::replace(&mut self.buffer, rest);
+        let lines = memchr::memchr_iter(b'\n', &self.buffer[..bytes]).count() as u64;
+        self.take_lines(bytes, lines)
+    }
+
+    /// The same, by a caller who knows how many line ends there are.
+    pub fn take_lines(&mut self, bytes: usize, lines: u64) -> Bytes {
+        let rest = &self.buffer[bytes..self.filled];
+        let mut next = self.pool.take();
+        if next.len() < rest.len() {
+            next.resize(rest.len(), 0);
+        }
+        next[..rest.len()].copy_from_slice(rest);
+        self.filled -= bytes;
+        self.place.line += lines;
+        self.place.byte += bytes as u64;
+        let taken = std::mem::replace(&mut self.buffer, next);
         self.pool.lend(taken).slice(..bytes)
     }
 
     /// Leaves out the first `bytes` of the text.
     pub fn skip(&mut self, bytes: usize) {
-        self.pass(bytes);
-        self.buffer.drain(..bytes);
+        self.place.line += memchr::memchr_iter(b'\n', &self.buffer[..bytes]).count() as u64;
+        self.drop_front(bytes);
     }
 
-    fn pass(&mut self, bytes: usize) {
-        self.place.line += memchr::memchr_iter(b'\n', &self.buffer[..bytes]).count() as u64;
+    fn drop_front(&mut self, bytes: usize) {
         self.place.byte += bytes as u64;
+        self.buffer.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
     }
 
     /// Goes on to a place ahead where a record begins, by reading.
     pub fn read_on_to(&mut self, to: Place) -> Result<(), Failure> {
         while self.place.byte < to.byte {
-            if self.buffer.is_empty() {
+            if self.filled == 0 {
                 if self.at_end {
                     let what = format!("it ends before byte {} that was read earlier", to.byte);
                     return Err(super::ReadError::Changed { path: self.path.clone(), what }.into());
@@ -196,9 +221,7 @@ impl<'r> TextWindow<'r> {
                 continue;
             }
             let ahead = usize::try_from(to.byte - self.place.byte).unwrap_or(usize::MAX);
-            let step = ahead.min(self.buffer.len());
-            self.place.byte += step as u64;
-            self.buffer.drain(..step);
+            self.drop_front(ahead.min(self.filled));
         }
         self.place = to;
         Ok(())
