@@ -3,6 +3,7 @@
 //! It never takes a name's word against the content. Input that is cut off is an error, never an early end.
 
 use bzip2::bufread::MultiBzDecoder;
+use ferry_common::activity::CompressionType;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use lzma_rust2::XzReader;
 use std::{
@@ -64,33 +65,6 @@ pub struct Packing {
     pub archive: Option<Archive>,
 }
 
-/// What the settings say about the packing, in place of the name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// Nothing is unpacked, whatever the content looks like.
-    None_,
-    /// As [`Codec::Gzip`].
-    Gzip,
-    /// As [`Codec::Deflate`].
-    Deflate,
-    /// As [`Codec::Bzip2`].
-    Bzip2,
-    /// As [`Codec::Zstd`].
-    Zstd,
-    /// As [`Codec::Xz`].
-    Xz,
-    /// As [`Codec::Lz4`].
-    Lz4,
-    /// As [`Codec::Snappy`].
-    Snappy,
-    /// As [`Archive::Zip`].
-    Zip,
-    /// As [`Archive::Tar`].
-    Tar,
-    /// A tar inside gzip.
-    TarGzip,
-}
-
 impl Packing {
     /// Read as it is.
     pub const NONE: Self = Self { codec: None, archive: None };
@@ -126,21 +100,21 @@ impl Packing {
     }
 }
 
-impl Asked {
-    fn packing(self) -> Packing {
-        match self {
-            Self::None_ => Packing::NONE,
-            Self::Gzip => Packing::codec(Codec::Gzip),
-            Self::Deflate => Packing::codec(Codec::Deflate),
-            Self::Bzip2 => Packing::codec(Codec::Bzip2),
-            Self::Zstd => Packing::codec(Codec::Zstd),
-            Self::Xz => Packing::codec(Codec::Xz),
-            Self::Lz4 => Packing::codec(Codec::Lz4),
-            Self::Snappy => Packing::codec(Codec::Snappy),
-            Self::Zip => Packing::archive(Archive::Zip),
-            Self::Tar => Packing::archive(Archive::Tar),
-            Self::TarGzip => Packing::tar_in(Codec::Gzip),
-        }
+/// The packing that the settings name.
+fn packing_asked(kind: CompressionType) -> Packing {
+    use CompressionType as C;
+    match kind {
+        C::None => Packing::NONE,
+        C::Gzip => Packing::codec(Codec::Gzip),
+        C::Deflate => Packing::codec(Codec::Deflate),
+        C::Bzip2 => Packing::codec(Codec::Bzip2),
+        C::Zstd => Packing::codec(Codec::Zstd),
+        C::Xz => Packing::codec(Codec::Xz),
+        C::Lz4 => Packing::codec(Codec::Lz4),
+        C::Snappy => Packing::codec(Codec::Snappy),
+        C::Zip => Packing::archive(Archive::Zip),
+        C::Tar => Packing::archive(Archive::Tar),
+        C::TarGzip => Packing::tar_in(Codec::Gzip),
     }
 }
 
@@ -188,12 +162,17 @@ const CONTAINER_ENDINGS: &[&str] = &[".xlsx", ".xlsm", ".xlsb", ".ods", ".parque
 /// be in the content; where not, the error says what was promised and what was found. The content alone decides
 /// nothing if the format holds its own compression, by its name or because `is_container_format` says so. An empty
 /// file is packed in nothing.
-pub fn packing_of(path: &str, head: &[u8], asked: Option<Asked>, is_container_format: bool) -> Result<Packing, String> {
+pub fn packing_of(
+    path: &str,
+    head: &[u8],
+    asked: Option<CompressionType>,
+    is_container_format: bool,
+) -> Result<Packing, String> {
     if head.is_empty() {
         return Ok(Packing::NONE);
     }
     if let Some(asked) = asked {
-        let packing = asked.packing();
+        let packing = packing_asked(asked);
         return checked(packing, head, || format!("the settings say {}", packing.outer_name()));
     }
     let path = path.to_ascii_lowercase();
@@ -997,10 +976,10 @@ mod tests {
             ("a workbook in gzip", "a.xlsx.gz", &gzip, None, of(Codec::Gzip)),
             ("parquet names its inner codec", "a.snappy.parquet", &text, None, Ok(Packing::NONE)),
             ("nothing in it", "a.gz", &Vec::new(), None, Ok(Packing::NONE)),
-            ("settings before the name", "a.csv", &gzip, Some(Asked::Gzip), of(Codec::Gzip)),
-            ("nothing asked", "a.csv.gz", &gzip, Some(Asked::None_), Ok(Packing::NONE)),
-            ("a tar in gzip asked", "a", &gzip, Some(Asked::TarGzip), Ok(Packing::tar_in(Codec::Gzip))),
-            ("deflate has no magic", "a", &text, Some(Asked::Deflate), of(Codec::Deflate)),
+            ("settings before the name", "a.csv", &gzip, Some(CompressionType::Gzip), of(Codec::Gzip)),
+            ("nothing asked", "a.csv.gz", &gzip, Some(CompressionType::None), Ok(Packing::NONE)),
+            ("a tar in gzip asked", "a", &gzip, Some(CompressionType::TarGzip), Ok(Packing::tar_in(Codec::Gzip))),
+            ("deflate has no magic", "a", &text, Some(CompressionType::Deflate), of(Codec::Deflate)),
             ("zip, not gzip", "a.gz", &zip, None, error("the name ends in .gz, but the content is zip")),
             (
                 "text, not zip",
@@ -1011,12 +990,18 @@ mod tests {
             ),
             ("gzip, not tar", "a.tar", &gzip, None, error("the name ends in .tar, but the content is gzip")),
             ("tar, not tar.gz", "a.tar.gz", &tar, None, error("the name ends in .tar.gz, but the content is tar")),
-            ("xz asked", "a.gz", &gzip, Some(Asked::Xz), error("the settings say xz, but the content is gzip")),
+            (
+                "xz asked",
+                "a.gz",
+                &gzip,
+                Some(CompressionType::Xz),
+                error("the settings say xz, but the content is gzip"),
+            ),
             (
                 "deflate asked",
                 "a",
                 &gzip,
-                Some(Asked::Deflate),
+                Some(CompressionType::Deflate),
                 error("the settings say deflate, but the content is gzip"),
             ),
         ] {

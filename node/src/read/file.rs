@@ -2,10 +2,10 @@
 
 use super::{
     ReadError, Roots,
-    codec::{Asked, BombError, Expansion, Packing, decoder, packing_of},
+    codec::{BombError, Expansion, Packing, decoder, packing_of},
 };
 use ferry_common::{
-    activity::{CompressionType, Format, FormatType},
+    activity::{Format, FormatType},
     failure::Failure,
     unit::FileVersion,
 };
@@ -75,24 +75,6 @@ pub struct SourceFile {
     own: Arc<AtomicU64>,
 }
 
-/// What the settings say about a file's packing.
-pub fn asked(format: &Format) -> Option<Asked> {
-    use CompressionType as C;
-    Some(match format.compression.as_ref()?.kind {
-        C::None => Asked::None_,
-        C::Gzip => Asked::Gzip,
-        C::Deflate => Asked::Deflate,
-        C::Bzip2 => Asked::Bzip2,
-        C::Zstd => Asked::Zstd,
-        C::Xz => Asked::Xz,
-        C::Lz4 => Asked::Lz4,
-        C::Snappy => Asked::Snappy,
-        C::Zip => Asked::Zip,
-        C::Tar => Asked::Tar,
-        C::TarGzip => Asked::TarGzip,
-    })
-}
-
 /// The format packs its own content.
 pub fn holds_own_packing(kind: FormatType) -> bool {
     matches!(kind, FormatType::Parquet | FormatType::Avro | FormatType::Orc | FormatType::Excel)
@@ -115,7 +97,12 @@ impl SourceFile {
         if filled == 0 {
             return Ok(file);
         }
-        let packing = packing_of(&file.path, &head[..filled], asked(format), holds_own_packing(format.kind));
+        let packing = packing_of(
+            &file.path,
+            &head[..filled],
+            format.compression.as_ref().map(|c| c.kind),
+            holds_own_packing(format.kind),
+        );
         let packing = packing.map_err(|why| ReadError::Packing { path: file.path.clone(), why })?;
         if format.kind.is_text()
             && packing == Packing::NONE

@@ -11,7 +11,7 @@ mod text;
 pub use archive::{ArchiveError, Input as ArchiveInput, each_member};
 pub use codec::{Archive, Decoder, Packing, packing_of};
 pub use encoding::{Utf8Reader, encoding_named};
-pub use file::{FileReader, SourceFile, asked, holds_own_packing, version_of};
+pub use file::{FileReader, SourceFile, holds_own_packing, version_of};
 pub use member::unpacked_member;
 pub use roots::Roots;
 pub use text::{Pool, TextWindow};
