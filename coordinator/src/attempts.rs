@@ -597,7 +597,7 @@ const SPLIT_BYTES_MIN: u64 = 64 << 20;
 
 /// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.
 fn split_bytes(activity: &Activity) -> u64 {
-    (activity.settings.chunk_bytes_max() / 4).max(SPLIT_BYTES_MIN)
+    (activity.settings.chunk_bytes_max() / 8).max(SPLIT_BYTES_MIN)
 }
 
 /// The units of a page's files: one a file, but for large files that are split and small ones that are packed.

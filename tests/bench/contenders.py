@@ -248,7 +248,8 @@ def all_cases():
         "csv-raw": text_as_it_is("csv"),
         "parquet": Case(
             [
-                *ferries(source="parquet", kind="Parquet"),
+                *ferries(source="parquet", kind="Parquet", settings={"checkValues": False}),
+                *ferries("ferry, checked", source="parquet", kind="Parquet"),
                 Contender("azcopy", azcopy, "parquet", is_copy=True),
                 Contender("rclone", rclone, "parquet", is_copy=True),
             ],

@@ -42,6 +42,13 @@ pub fn split_points(file: &SourceFile, format: &Format, size: u64, part_bytes: u
     Ok(begins.zip(ends).zip(0..).map(|((start, end), number)| FileRange { start, end, number, count }).collect())
 }
 
+/// Where parts of the same size would begin: nodes that share them end together.
+fn wanted_starts(size: u64, part_bytes: u64) -> impl Iterator<Item = u64> {
+    let parts = size.div_ceil(part_bytes.max(1)).max(1);
+    let part = size.div_ceil(parts);
+    (1..parts).map(move |number| number * part)
+}
+
 fn is_utf8(format: &Format) -> bool {
     format.encoding_name.as_deref().is_none_or(|name| crate::read::encoding_named(name) == Some(encoding_rs::UTF_8))
 }
@@ -57,12 +64,10 @@ fn line_starts(file: &SourceFile, format: &Format, size: u64, part_bytes: u64) -
         return Ok(Vec::new());
     }
     let mut starts = Vec::new();
-    let mut wanted = part_bytes;
-    while wanted + part_bytes / 2 < size {
+    for wanted in wanted_starts(size, part_bytes) {
         if let Some(end) = memchr::memchr(b'\n', &look(file, wanted)?) {
             starts.push(wanted + end as u64 + 1);
         }
-        wanted += part_bytes;
     }
     Ok(starts)
 }
@@ -77,12 +82,10 @@ fn text_starts(file: &SourceFile, format: &Format, size: u64, part_bytes: u64) -
         _ => return Ok(Vec::new()),
     };
     let mut starts = Vec::new();
-    let mut wanted = part_bytes;
-    while wanted + part_bytes / 2 < size {
+    for wanted in wanted_starts(size, part_bytes) {
         if let Some(at) = record_start(&look(file, wanted)?, dialect, width) {
             starts.push(wanted + at as u64);
         }
-        wanted += part_bytes;
     }
     Ok(starts)
 }
