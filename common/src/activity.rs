@@ -250,29 +250,6 @@ pub struct Format {
 }
 
 impl Format {
-    /// A format with defaults for everything else.
-    pub fn of(kind: FormatType) -> Self {
-        Self {
-            kind,
-            compression: None,
-            encoding_name: None,
-            column_delimiter: None,
-            quote_char: None,
-            escape_char: None,
-            row_delimiter: None,
-            comment_char: None,
-            null_value: None,
-            skip_line_count: None,
-            first_row_as_header: None,
-            strict_column_count: None,
-            columns: Vec::new(),
-            sheet_name: None,
-            sheet_index: None,
-            range: None,
-            row_element: None,
-        }
-    }
-
     /// Bytes between fields; empty: a line is one field.
     pub fn delimiter(&self) -> Vec<u8> {
         self.column_delimiter.as_deref().map_or_else(|| b",".to_vec(), unescaped)
@@ -916,6 +893,16 @@ impl Sink {
         {
             return Err("sink.creationTime needs pathPattern or column, one of them".to_owned());
         }
+        let has_days = matches!(
+            source.format.kind,
+            FormatType::DelimitedText | FormatType::Parquet | FormatType::Avro | FormatType::Orc
+        );
+        if self.creation_time.as_ref().is_some_and(|t| t.column.is_some()) && !has_days {
+            return Err(format!(
+                "sink.creationTime.column is read from DelimitedText, Parquet, Avro and Orc; for {:?} give pathPattern",
+                source.format.kind
+            ));
+        }
         self.mapping.check(source)
     }
 }
@@ -1039,72 +1026,4 @@ fn nearest(unknown: &str, known: &[&'static str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = "
-name: taxi
-source:
-  type: FileSystem
-  folderPath: /exports
-  wildcardFileName: '**/*.csv'
-  format: {type: DelimitedText, firstRowAsHeader: true}
-sink:
-  type: AzureDataExplorer
-  endpoint: http://127.0.0.1:7490
-  database: Rides
-  table: Taxi
-  createTable: true
-  mapping: {by: name}
-staging: {type: FileSystem, folderPath: /tmp/staging}
-settings: {chunkSizeMB: 0.5}
-";
-
-    #[test]
-    fn an_activity_reads_back_as_it_was_written() {
-        let activity = Activity::parse(GOOD, "a.yaml").unwrap();
-        assert_eq!(activity.settings.chunk_bytes_max(), 500_000);
-        assert_eq!(activity.source.connect_via, RuntimeName::default());
-        let json = serde_json::to_string(&activity).unwrap();
-        assert_eq!(Activity::parse(&json, "json").unwrap(), activity);
-    }
-
-    #[test]
-    fn a_bad_activity_is_told_with_line_and_nearest_key() {
-        for (case, from, to, words) in [
-            (
-                "unknown key",
-                "folderPath: /exports",
-                "folderpath: /exports",
-                &["line 5", "folderpath", "did you mean folderPath?"][..],
-            ),
-            ("wrong type", "createTable: true", "createTable: perhaps", &["line 13"]),
-            ("unknown enum", "type: DelimitedText", "type: DelimitdText", &["line 7", "did you mean DelimitedText?"]),
-            ("missing key", "  folderPath: /exports\n", "", &["folderPath"]),
-            ("the old name", "AzureDataExplorer", "Kusto", &["AzureDataExplorer"]),
-            ("a relative folder", "/exports", "exports", &["source.folderPath", "absolute"]),
-            ("two-byte quote", "firstRowAsHeader: true", "quoteChar: ';;'", &["quoteChar"]),
-            ("delimiter in the quote", "firstRowAsHeader: true", "columnDelimiter: '\"'", &["columnDelimiter"]),
-            ("another format's key", "firstRowAsHeader: true", "sheetName: x", &["sheetName", "Excel"]),
-            ("limit without skipping", "0.5", "0.5, skipRowsMax: 3", &["enableSkipIncompatibleRow"]),
-            ("no chunk size", "0.5", "0", &["chunkSizeMB"]),
-            ("not built yet", "createTable: true", "publish: atomic", &["sink.publish"]),
-        ] {
-            let text = GOOD.replace(from, to);
-            assert_ne!(text, GOOD, "{case}");
-            let failure = Activity::parse(&text, "a.yaml").unwrap_err();
-            assert_eq!(failure.code, Code::SettingsInvalid);
-            for word in words {
-                assert!(failure.message.contains(word), "{case}: {}", failure.message);
-            }
-            assert!(failure.message.starts_with("a.yaml: "), "{case}: {}", failure.message);
-        }
-    }
-
-    #[test]
-    fn a_missing_secret_is_named() {
-        let failure = SecretRef { secret: "env:FERRY_NO_SUCH_VARIABLE".to_owned() }.resolve().unwrap_err();
-        assert_eq!(failure.code, Code::SecretMissing);
-        assert!(failure.message.contains("FERRY_NO_SUCH_VARIABLE"));
-    }
-}
+mod tests;

@@ -40,7 +40,7 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// else take what several nodes could do side by side.
 const SPREAD: Duration = Duration::from_secs(1);
 /// A node that was not heard for this long is not waited for.
-const NODE_SILENCE_MAX: Duration = Duration::from_secs(15);
+const SPREAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How often a held call looks by itself: units become due without a bell.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -453,10 +453,11 @@ impl Core {
         let mut free = free;
         while free > 0 && !runs.is_empty() {
             let leased = self.store.leased_units(&Leases::ExpiredAt(Millis(i64::MAX)), LEASES_MAX).await?;
-            let others = self.idler_nodes(node, &leased).await?;
-            let waits_for_others =
-                |run: &RunRow| others && run.times.copying.is_some_and(|began| self.now().since(began) < SPREAD);
-            runs.retain(|run| !waits_for_others(run));
+            let now = self.now();
+            let is_young = |run: &RunRow| run.times.copying.is_some_and(|began| now.since(began) < SPREAD);
+            if runs.iter().any(is_young) && self.others_are_idler(node, &leased).await? {
+                runs.retain(|run| !is_young(run));
+            }
             let held_by = |run: &RunRow| leased.iter().filter(|u| u.run == run.id).count() as u32;
             let candidates: Vec<_> = runs
                 .iter()
@@ -481,13 +482,13 @@ impl Core {
     }
 
     /// Other nodes of the runtime have room and hold less than this one.
-    async fn idler_nodes(&self, node: &NodeRow, leased: &[UnitRow]) -> Result<bool, StoreError> {
+    async fn others_are_idler(&self, node: &NodeRow, leased: &[UnitRow]) -> Result<bool, StoreError> {
         let held = |id: &NodeId| leased.iter().filter(|u| u.state.lease().is_some_and(|l| l.node == *id)).count();
         let own = held(&node.id);
         if own == 0 {
             return Ok(false);
         }
-        let since = Millis(self.now().0 - i64::try_from(NODE_SILENCE_MAX.as_millis()).unwrap_or(0));
+        let since = Millis(self.now().0 - i64::try_from(SPREAD_SILENCE_MAX.as_millis()).unwrap_or(0));
         let nodes = self.store.nodes(since).await?;
         Ok(nodes.iter().any(|other| {
             let takes_work = !other.has_left && !other.is_draining && other.runtime == node.runtime;

@@ -26,7 +26,7 @@ const ERRORS_MAX: u32 = 100;
 /// Data integration units that one slot stands for: Data Factory runs one machine for every four.
 const DIU_PER_SLOT: u32 = 4;
 /// A node that was not heard for this long is lost.
-const NODE_SILENCE_MAX: Duration = Duration::from_secs(30);
+const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// A run as it goes on.
 #[derive(Debug, Clone, Serialize)]
@@ -358,7 +358,7 @@ pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<V
         let busy = leased.iter().filter(|u| u.state.lease().is_some_and(|l| l.node == node.id)).count();
         let state = match () {
             () if node.has_left => "Left",
-            () if now.since(node.last_seen) > NODE_SILENCE_MAX => "Lost",
+            () if now.since(node.last_seen) > NODE_LOST_AFTER => "Lost",
             () if node.is_draining && busy > 0 => "Draining",
             () if node.is_draining => "Drained",
             () => "Ready",

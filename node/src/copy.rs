@@ -54,8 +54,9 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
     let storage = storage::open(&work.staging)?;
     let (pieces, received) = mpsc::channel(PIECES_WAITING_MAX);
     let (messages, to_compress) = compress::channel();
+    let format = work.plan.staged_format(work.source.format.kind);
     let compressor = {
-        let compression = match work.plan.staged_format(work.source.format.kind) {
+        let compression = match format {
             // It holds its own compression.
             StagedFormat::Parquet => ferry_common::activity::StagedCompression::None,
             StagedFormat::Csv | StagedFormat::Json => work.settings.compression,
@@ -66,8 +67,7 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
     let cutter = {
         let (key, progress, stop) = (key.clone(), progress.clone(), stop.clone());
         tokio::task::spawn_blocking(move || {
-            let cutter =
-                Cutter::new(&key, &work, work.plan.staged_format(work.source.format.kind), &progress, messages);
+            let cutter = Cutter::new(&key, &work, format, &progress, messages);
             cut(&work, &roots, &progress, &stop, cutter)
         })
     };
@@ -205,12 +205,7 @@ impl Copying<'_> {
         let result = read::each_member(archive, first, &mut |member, reader| {
             let label = format!("{}/{}", version.path, member.name);
             let relative_path = format!("{}/{}", version.relative_path, member.name);
-            let input = Input::Stream(read::unpacked_member(reader, &label, &self.work.source.format).map_err(
-                |e| match e {
-                    Ok(failure) => failure,
-                    Err(e) => judge(e),
-                },
-            )?);
+            let input = Input::Stream(read::unpacked_member(reader, &label, &self.work.source.format, &judge)?);
             let logical = Logical { input, number: member.index, label, relative_path, is_one_of_several: true };
             self.copy_logical(logical, None, &judge, &check)
         });
@@ -246,7 +241,7 @@ impl Copying<'_> {
             Scope::Range(range) => Some(*range),
             Scope::File | Scope::Pack(_) => None,
         };
-        if work.plan.staged_format(work.source.format.kind) == StagedFormat::Parquet {
+        if self.cutter.stages_parquet() {
             let Some(file) = file.filter(|f| f.packing() == Packing::NONE) else {
                 return Err(format::needs_a_plain_file("a Parquet file", &label).into());
             };

@@ -80,6 +80,10 @@ pub(crate) struct Cutter<'a> {
     /// Rows of files in the current chunk; kept for units of several files.
     files: Vec<FileRows>,
     keeps_files: bool,
+    /// The current file is the last of `files`.
+    has_entry: bool,
+    /// Fields of the records in the current chunk.
+    width: u32,
     created: Option<String>,
     day: Option<i32>,
     day_changes: u32,
@@ -114,6 +118,8 @@ impl<'a> Cutter<'a> {
             path: String::new(),
             files: Vec::new(),
             keeps_files: false,
+            has_entry: false,
+            width: 0,
             created: None,
             day: None,
             day_changes: 0,
@@ -130,18 +136,35 @@ impl<'a> Cutter<'a> {
     ) -> Result<(), CutError> {
         (self.file, self.path) = (number, relative_path.to_owned());
         self.keeps_files |= is_one_of_several;
+        self.has_entry = false;
         if created != self.created && self.work.creation_time.as_ref().is_some_and(|t| t.column.is_none()) {
             self.end_chunk(Place::START)?;
             self.created = created;
         }
-        if self.keeps_files {
-            self.files.push(FileRows { relative_path: self.path.clone(), rows: 0, skipped: 0 });
-        }
+        // A file without rows is told of as well.
+        self.file_rows();
         Ok(())
+    }
+
+    /// Rows of the current file in the current chunk, where they are kept.
+    fn file_rows(&mut self) -> Option<&mut FileRows> {
+        if self.keeps_files && !self.has_entry {
+            self.files.push(FileRows { relative_path: self.path.clone(), rows: 0, skipped: 0 });
+            self.has_entry = true;
+        }
+        self.files.last_mut()
     }
 
     /// Takes records up. `check` is asked before a chunk ends: the file must still be the version that was listed.
     pub(crate) fn take(&mut self, batch: &Batch, check: impl Fn() -> Result<(), Failure>) -> Result<(), CutError> {
+        if batch.width != self.width {
+            // Azure Data Explorer refuses a blob whose records differ in width.
+            if self.rows > 0 {
+                check()?;
+                self.end_chunk(batch.start)?;
+            }
+            self.width = batch.width;
+        }
         let (mut rows_taken, mut bytes_taken) = (0_u64, 0_u64);
         let mut run: Option<(bool, u32, u32)> = None;
         let mut source_end = 0;
@@ -180,7 +203,7 @@ impl<'a> Cutter<'a> {
             self.rows += rows;
             rows_taken += rows;
             bytes_taken += bytes;
-            if let Some(file) = self.files.last_mut() {
+            if let Some(file) = self.file_rows() {
                 file.rows += rows;
             }
             source_end = record.source_end;
@@ -247,7 +270,7 @@ impl<'a> Cutter<'a> {
         self.skipped += 1;
         self.progress.rows.fetch_add(1, Ordering::Relaxed);
         self.progress.skipped.fetch_add(1, Ordering::Relaxed);
-        if let Some(file) = self.files.last_mut() {
+        if let Some(file) = self.file_rows() {
             file.rows += 1;
             file.skipped += 1;
         }
@@ -282,6 +305,8 @@ impl<'a> Cutter<'a> {
         let rows_end = self.rows_before + self.rows + self.skipped;
         let skipped_end = self.skipped_before + self.skipped;
         let quarantine = self.end_quarantine()?;
+        // A file whose rows are yet to come belongs to the next chunk.
+        let next_file = self.files.pop_if(|f| self.has_entry && f.rows == 0);
         if self.is_open {
             let chunk = Chunk {
                 number: ChunkNumber(self.number),
@@ -304,9 +329,8 @@ impl<'a> Cutter<'a> {
             self.is_open = false;
         }
         self.files.clear();
-        if self.keeps_files {
-            self.files.push(FileRows { relative_path: self.path.clone(), rows: 0, skipped: 0 });
-        }
+        self.has_entry = next_file.is_some();
+        self.files.extend(next_file);
         (self.rows_before, self.skipped_before) = (rows_end, skipped_end);
         (self.bytes, self.rows, self.skipped) = (0, 0, 0);
         self.number += 1;
@@ -348,6 +372,11 @@ impl<'a> Cutter<'a> {
         Ok(self.end_chunk(next)?)
     }
 
+    /// Blobs hold Parquet: they are whole files, not runs of records.
+    pub(crate) fn stages_parquet(&self) -> bool {
+        self.format == StagedFormat::Parquet
+    }
+
     /// Number of the next chunk.
     pub(crate) fn next_chunk(&self) -> u32 {
         self.number
@@ -357,7 +386,6 @@ impl<'a> Cutter<'a> {
     pub(crate) fn finish(mut self, end: Place) -> Result<Cut, CutError> {
         self.end_chunk(end)?;
         let quarantine = self.end_quarantine()?;
-        self.files.retain(|f| f.rows > 0);
         Ok(Cut { chunks: self.number, files: self.files, quarantine })
     }
 }

@@ -402,13 +402,9 @@ fn sample_archive(
     };
     let walked = each_member(input, 0, &mut |member, reader| {
         let label = format!("{}/{}", file.path(), member.name);
-        let done = match unpacked_member(reader, &label, &source.format) {
-            Ok(reader) => {
-                format::sample(Input::Stream(reader), &label, &source.format, SAMPLE_RECORDS_MAX, judge, sample)
-            }
-            Err(Ok(failure)) => Err(failure),
-            Err(Err(e)) => Err(judge(e)),
-        };
+        let done = unpacked_member(reader, &label, &source.format, judge).and_then(|reader| {
+            format::sample(Input::Stream(reader), &label, &source.format, SAMPLE_RECORDS_MAX, judge, sample)
+        });
         Err(Enough(done.err()))
     });
     match walked {

@@ -5,7 +5,7 @@ use super::{Check, DateFormat, JsonPath, VALUE_BYTES_MAX, Verdict};
 use crate::record::{FormatError, Place, write_field};
 use ferry_common::{
     activity,
-    plan::{ColumnFrom, CopyPlan},
+    plan::{ColumnFrom, CopyColumn, CopyPlan},
     scalar::ScalarType,
 };
 use std::collections::HashSet;
@@ -131,22 +131,12 @@ impl Projection {
                 },
             }
         };
-        let check_of = |kind: Option<ScalarType>, format: Option<&String>| -> Result<Option<Check>, FormatError> {
-            let format = format.or(plan.conversion.date_time_format.as_ref());
-            let format = format.map(|f| DateFormat::parse(f)).transpose().map_err(header)?;
-            let kind = kind.unwrap_or(ScalarType::String);
-            let must = format.is_some() && kind == ScalarType::DateTime;
-            Ok((check_values || must).then(|| Check::new(kind, format, &plan.conversion)))
-        };
+        let check_of = |column: &CopyColumn| check_of(plan, column, ScalarType::String, check_values);
         let mut outs = Vec::new();
         if plan.rewrites {
             for column in &plan.columns {
                 let source = source_of(&column.source);
-                outs.push(Out {
-                    column: column.name.clone(),
-                    check: check_of(column.kind, column.format.as_ref())?,
-                    source,
-                });
+                outs.push(Out { column: column.name.clone(), check: check_of(column)?, source });
             }
         } else {
             // Staged in the layout's order; the columns tell the types.
@@ -177,7 +167,7 @@ impl Projection {
                         .unwrap_or_else(|| format!("field {}", at + 1)),
                     // A field that goes nowhere is nobody's business.
                     check: match of_this {
-                        Some(c) => check_of(c.kind, c.format.as_ref())?,
+                        Some(column) => check_of(column)?,
                         None => None,
                     },
                     source,
@@ -237,15 +227,8 @@ impl Projection {
                 ),
                 ColumnFrom::Ordinal(_) => Source::Nothing,
             };
-            let format = column.format.as_ref().or(plan.conversion.date_time_format.as_ref());
-            let format = format.map(|f| DateFormat::parse(f)).transpose().map_err(header)?;
-            let kind = column.kind.unwrap_or(ScalarType::Dynamic);
-            let must = plan.rewrites || (format.is_some() && kind == ScalarType::DateTime);
-            outs.push(Out {
-                column: column.name.clone(),
-                source,
-                check: (check_values || must).then(|| Check::new(kind, format, &plan.conversion)),
-            });
+            let check = check_of(plan, column, ScalarType::Dynamic, check_values || plan.rewrites)?;
+            outs.push(Out { column: column.name.clone(), source, check });
         }
         Ok(Self::new(outs, plan))
     }
@@ -340,6 +323,21 @@ impl Out {
         };
         FormatError::BadValue { line: at.line, byte: at.byte, column: self.column.clone(), value, why: kind }
     }
+}
+
+/// How values of a column are judged: all where `checks`, else those that a date's format must bring into shape. A column
+/// without a type is of `default`.
+fn check_of(
+    plan: &CopyPlan,
+    column: &CopyColumn,
+    default: ScalarType,
+    checks: bool,
+) -> Result<Option<Check>, FormatError> {
+    let format = column.format.as_ref().or(plan.conversion.date_time_format.as_ref());
+    let format = format.map(|f| DateFormat::parse(f)).transpose().map_err(header)?;
+    let kind = column.kind.unwrap_or(default);
+    let must = format.is_some() && kind == ScalarType::DateTime;
+    Ok((checks || must).then(|| Check::new(kind, format, &plan.conversion)))
 }
 
 /// Holds the names of a file's columns against the plan.

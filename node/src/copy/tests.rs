@@ -601,3 +601,47 @@ async fn a_chunk_never_mixes_days() {
     let (_, _, rest) = staged_of(&bench, CopyWork { resume: resume_after(&chunks, 1), ..work }).await;
     assert_eq!(rest.iter().map(|c| c.created.clone().unwrap()).collect::<Vec<_>>(), [day(2), day(3)]);
 }
+
+#[tokio::test]
+async fn records_of_different_width_never_share_a_blob() {
+    let plan = CopyPlan { late: vec!["c".to_owned()], ..plan_of(&[("a", ScalarType::Long), ("b", ScalarType::Long)]) };
+    let widths = |text: String| {
+        let mut widths: Vec<_> = text.lines().map(|line| line.split(',').count()).collect();
+        widths.dedup();
+        widths
+    };
+
+    let bench = Bench::new(csv(), 1_000_000);
+    for (name, text) in
+        [("a.csv", "a,b\n1,2\n"), ("b.csv", "a,b,c\n3,4,5\n"), ("c.csv", "a,b,c\n6,7,8\n"), ("d.csv", "a,b\n9,0\n")]
+    {
+        fs::write(bench.path(name), text).unwrap();
+    }
+    let version =
+        |name: &str| read::version_of(bench.path(name), name.to_owned(), &fs::metadata(bench.path(name)).unwrap());
+    let pack = Scope::Pack(["a.csv", "b.csv", "c.csv", "d.csv"].map(version).to_vec());
+    let work = |resume| CopyWork { scope: pack.clone(), plan: plan.clone(), ..bench.work("a.csv", resume) };
+    let (copied, chunks) = bench.copy(work(Resume::default()), 1).await;
+    assert_eq!(copied.unwrap().unwrap().counters.rows_read, 4);
+    assert_eq!(chunks.iter().map(|c| widths(bench.staged(c))).collect::<Vec<_>>(), [[2], [3], [2]]);
+    let files = |c: &Chunk| c.files.iter().map(|f| (f.relative_path.clone(), f.rows)).collect::<Vec<_>>();
+    assert_eq!(files(&chunks[1]), [("b.csv".to_owned(), 1), ("c.csv".to_owned(), 1)]);
+    for done in 1..chunks.len() {
+        let (copied, rest) = bench.copy(work(resume_after(&chunks, done)), 2).await;
+        assert_eq!(copied.unwrap().unwrap().counters.rows_read, 4, "after chunk {done}");
+        let staged = |of: &[Chunk]| of.iter().map(|c| bench.staged(c)).collect::<Vec<_>>();
+        assert_eq!(staged(&rest), staged(&chunks[done..]), "after chunk {done}");
+    }
+
+    let bench = Bench::new(format(r#"{"type": "W3CLog"}"#), 1_000_000);
+    let log = "#Fields: a b\n1 2\n3 4\n#Fields: a b c\n5 6 7\n#Fields: b a\n9 8\n";
+    fs::write(bench.path("w.log"), log).unwrap();
+    let work = |resume| CopyWork { plan: plan.clone(), ..bench.work("w.log", resume) };
+    let (copied, chunks) = bench.copy(work(Resume::default()), 1).await;
+    assert_eq!(copied.unwrap().unwrap().counters.rows_read, 4);
+    assert_eq!(chunks.iter().map(|c| bench.staged(c)).collect::<Vec<_>>(), ["1,2\n3,4\n", "5,6,7\n", "8,9\n"]);
+    for done in 1..chunks.len() {
+        let (_, rest) = bench.copy(work(resume_after(&chunks, done)), 2).await;
+        assert_eq!(rest.len(), chunks.len() - done, "after chunk {done}");
+    }
+}

@@ -7,6 +7,7 @@
 use super::{
     BadRow, Batch, FormatError, Place, Row, Staged,
     scan::{Dialect, Ended, Found, Scan},
+    windowed::{Passed, Windowed},
     write_field,
 };
 use crate::{
@@ -238,32 +239,26 @@ impl<'r> Delimited<'r> {
         }
     }
 
-    /// Fills an empty batch with the next records; false at the end of the file.
-    pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Failure> {
-        loop {
-            let is_last = self.window.is_last();
-            let mut own = Vec::new();
-            let (passed, lines) = self.read_text(is_last, batch, &mut own)?;
-            if passed > 0 {
-                batch.start = self.window.place();
-                batch.source = self.window.take_lines(passed, lines);
-                batch.own = Bytes::from(own);
-                batch.days.truncate(batch.records.len());
-                drop_invalid_utf8(batch, self.skips).map_err(|e| e.judged(self.window.path()))?;
-                if !batch.records.is_empty() || !batch.bad.is_empty() {
-                    return Ok(true);
-                }
-            } else if is_last {
-                return Ok(false);
-            } else {
-                self.window.more()?;
-            }
-        }
+    /// The ends of fields must be known: values are judged, moved or compared.
+    fn needs_marks(&self) -> bool {
+        let is_csv = self.splitter.delimiter == b"," && self.splitter.quote == Some(b'"');
+        let judges = self.projection.outs.iter().any(|o| o.check.is_some());
+        !is_csv
+            || !self.projection.keeps_records
+            || judges
+            || self.splitter.null.is_some()
+            || self.projection.day_field.is_some()
+    }
+}
+
+impl<'r> Windowed<'r> for Delimited<'r> {
+    fn window(&mut self) -> &mut TextWindow<'r> {
+        &mut self.window
     }
 
-    /// Takes up all complete records of the window. Returns how far they reach, and the line ends up to there.
-    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<(usize, u64), Failure> {
+    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<Passed, Failure> {
         let needs_marks = self.needs_marks();
+        batch.width = self.projection.outs.len() as u32;
         let mut taker = Taker {
             text: self.window.text(),
             start: self.window.place(),
@@ -330,18 +325,12 @@ impl<'r> Delimited<'r> {
                 }
             }
         }
-        Ok((at, lines))
+        Ok(Passed { bytes: at, lines: Some(lines) })
     }
 
-    /// The ends of fields must be known: values are judged, moved or compared.
-    fn needs_marks(&self) -> bool {
-        let is_csv = self.splitter.delimiter == b"," && self.splitter.quote == Some(b'"');
-        let judges = self.projection.outs.iter().any(|o| o.check.is_some());
-        !is_csv
-            || !self.projection.keeps_records
-            || judges
-            || self.splitter.null.is_some()
-            || self.projection.day_field.is_some()
+    fn look_through(&mut self, batch: &mut Batch) -> Result<(), Failure> {
+        batch.days.truncate(batch.records.len());
+        drop_invalid_utf8(batch, self.skips).map_err(|e| e.judged(self.window.path()))
     }
 }
 
@@ -607,7 +596,7 @@ fn unquoted<'v>(field: &'v [u8], quote: Option<u8>, scratch: &'v mut Vec<u8>) ->
 }
 
 /// Takes records that are not UTF-8 out of a batch.
-pub fn drop_invalid_utf8(batch: &mut Batch, skips: bool) -> Result<(), FormatError> {
+fn drop_invalid_utf8(batch: &mut Batch, skips: bool) -> Result<(), FormatError> {
     if simdutf8::basic::from_utf8(&batch.source).is_ok() {
         return Ok(());
     }

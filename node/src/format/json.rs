@@ -2,7 +2,11 @@
 //!
 //! The cluster passes over a bad line in silence, so each object is parsed here.
 
-use super::{BadRow, Batch, FormatError, Place, Staged, write_field};
+use super::{
+    BadRow, Batch, FormatError, Place, Staged,
+    windowed::{Passed, Windowed},
+    write_field,
+};
 use crate::{
     convert::{JsonPath, Out, Projection, Source, Step, VALUE_BYTES_MAX, Verdict},
     read::TextWindow,
@@ -81,6 +85,21 @@ enum Kept {
     AsItIs,
     /// It was written anew, as so many rows.
     Rewritten(u32),
+}
+
+impl Kept {
+    /// The record in the batch's own bytes, where it begins at `start`; one that is kept as it is joins them.
+    fn written(self, object: &str, start: u32, source_end: u32, own: &mut Vec<u8>) -> Staged {
+        let rows = match self {
+            Self::AsItIs => {
+                own.extend_from_slice(object.as_bytes());
+                own.push(b'\n');
+                1
+            }
+            Self::Rewritten(rows) => rows,
+        };
+        Staged { start, end: own.len() as u32, source_end, rows, is_rewritten: true }
+    }
 }
 
 /// Stages objects, whichever format they came from.
@@ -271,21 +290,7 @@ impl Objects {
         let start = own.len() as u32;
         match self.stage(text, at, own) {
             Ok(kept) => {
-                let rows = match kept {
-                    Kept::AsItIs => {
-                        own.extend_from_slice(text.as_bytes());
-                        own.push(b'\n');
-                        1
-                    }
-                    Kept::Rewritten(rows) => rows,
-                };
-                batch.records.push(Staged {
-                    start,
-                    end: own.len() as u32,
-                    source_end: number,
-                    rows,
-                    is_rewritten: true,
-                });
+                batch.records.push(kept.written(text, start, number, own));
                 Ok(())
             }
             Err(error) if self.skips && error.spares_the_rest() => {
@@ -447,28 +452,7 @@ impl<'r> ObjectReader<'r> {
         Self { window, objects, is_array, is_first, has_ended: false, is_lines: true }
     }
 
-    /// Fills an empty batch with the next records; false at the end of the file.
-    pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Failure> {
-        loop {
-            let is_last = self.window.is_last();
-            let mut own = Vec::new();
-            let passed = self.read_text(is_last, batch, &mut own).map_err(|e| e.judged(self.window.path()))?;
-            if passed > 0 {
-                batch.start = self.window.place();
-                batch.source = self.window.take(passed);
-                batch.own = Bytes::from(own);
-                if !batch.records.is_empty() || !batch.bad.is_empty() {
-                    return Ok(true);
-                }
-            } else if is_last {
-                return Ok(false);
-            } else {
-                self.window.more()?;
-            }
-        }
-    }
-
-    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<usize, FormatError> {
+    fn read_objects(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<usize, FormatError> {
         let bytes = self.window.text();
         let (text, broken) = match simdutf8::compat::from_utf8(bytes) {
             Ok(text) => (text, false),
@@ -505,42 +489,25 @@ impl<'r> ObjectReader<'r> {
                 }
                 Ok(Next::Object { start: begin, end }) => {
                     let object = &text[begin..end];
-                    let own_start = own.len();
+                    let own_start = own.len() as u32;
                     let at_record = Place { byte: start.byte + begin as u64, line: 0 };
                     match self.objects.stage(object, at_record, own) {
                         Ok(kept) => {
                             // A line feed that stands there already need not be written.
                             let has_line_end = bytes.get(end) == Some(&b'\n');
                             self.is_lines &= has_line_end || (is_last && end == bytes.len());
-                            let source_end = if has_line_end { end + 1 } else { end };
-                            let record = match kept {
+                            at = if has_line_end { end + 1 } else { end };
+                            let source_end = at as u32;
+                            batch.records.push(match kept {
                                 Kept::AsItIs if has_line_end => Staged {
                                     start: begin as u32,
-                                    end: source_end as u32,
-                                    source_end: source_end as u32,
+                                    end: source_end,
+                                    source_end,
                                     rows: 1,
                                     is_rewritten: false,
                                 },
-                                kept => {
-                                    let rows = match kept {
-                                        Kept::AsItIs => {
-                                            own.extend_from_slice(object.as_bytes());
-                                            own.push(b'\n');
-                                            1
-                                        }
-                                        Kept::Rewritten(rows) => rows,
-                                    };
-                                    Staged {
-                                        start: own_start as u32,
-                                        end: own.len() as u32,
-                                        source_end: source_end as u32,
-                                        rows,
-                                        is_rewritten: true,
-                                    }
-                                }
-                            };
-                            batch.records.push(record);
-                            at = source_end;
+                                kept => kept.written(object, own_start, source_end, own),
+                            });
                             has_seen = true;
                             continue;
                         }
@@ -600,6 +567,17 @@ impl<'r> ObjectReader<'r> {
                 }
             }
         }
+    }
+}
+
+impl<'r> Windowed<'r> for ObjectReader<'r> {
+    fn window(&mut self) -> &mut TextWindow<'r> {
+        &mut self.window
+    }
+
+    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<Passed, Failure> {
+        let bytes = self.read_objects(is_last, batch, own).map_err(|e| e.judged(self.window.path()))?;
+        Ok(Passed { bytes, lines: None })
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     BadRow, Batch, FormatError, Place, Row, Staged,
     fixed::FixedWidth,
     w3c::{W3cError, W3cLine, W3cLog},
+    windowed::{Passed, Windowed},
 };
 use crate::{convert::Projection, read::TextWindow};
 use bytes::Bytes;
@@ -42,28 +43,7 @@ impl<'r> LineReader<'r> {
         Self { window, kind, project, projection: None, skips, from, row: Row::default(), scratch: Vec::new() }
     }
 
-    /// Fills an empty batch with the next records; false at the end of the file.
-    pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Failure> {
-        loop {
-            let is_last = self.window.is_last();
-            let mut own = Vec::new();
-            let passed = self.read_text(is_last, batch, &mut own).map_err(|e| e.judged(self.window.path()))?;
-            if passed > 0 {
-                batch.start = self.window.place();
-                batch.source = self.window.take(passed);
-                batch.own = Bytes::from(own);
-                if !batch.records.is_empty() || !batch.bad.is_empty() {
-                    return Ok(true);
-                }
-            } else if is_last {
-                return Ok(false);
-            } else {
-                self.window.more()?;
-            }
-        }
-    }
-
-    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<usize, FormatError> {
+    fn read_lines(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<usize, FormatError> {
         let Self { window, kind, project, projection, skips, from, row, scratch } = self;
         let text = window.text();
         let start = window.place();
@@ -88,6 +68,8 @@ impl<'r> LineReader<'r> {
                         written
                     }
                 },
+                // What follows may be of another width: it makes a batch of its own, and this line is read again.
+                Ok(LineIs::Header) if !batch.records.is_empty() || !batch.bad.is_empty() => return Ok(at),
                 Ok(LineIs::Header) => {
                     *projection = None;
                     Ok(false)
@@ -96,6 +78,7 @@ impl<'r> LineReader<'r> {
                 Err(_) if place.byte < *from => Ok(false),
                 Err(error) => Err(error),
             };
+            batch.width = projection.as_ref().map_or(0, |p| p.outs.len() as u32);
             match result {
                 Ok(false) => {}
                 Ok(true) => batch.records.push(Staged {
@@ -124,6 +107,17 @@ impl<'r> LineReader<'r> {
             at = end;
         }
         Ok(at)
+    }
+}
+
+impl<'r> Windowed<'r> for LineReader<'r> {
+    fn window(&mut self) -> &mut TextWindow<'r> {
+        &mut self.window
+    }
+
+    fn read_text(&mut self, is_last: bool, batch: &mut Batch, own: &mut Vec<u8>) -> Result<Passed, Failure> {
+        let bytes = self.read_lines(is_last, batch, own).map_err(|e| e.judged(self.window.path()))?;
+        Ok(Passed { bytes, lines: None })
     }
 }
 

@@ -17,6 +17,7 @@ mod scan;
 mod split;
 mod typed;
 mod w3c;
+mod windowed;
 mod xml;
 
 use crate::record::{BadRow, Batch, FormatError, Place, RECORD_BYTES_MAX, Row, Staged, write_field};

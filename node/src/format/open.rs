@@ -10,6 +10,7 @@ use super::{
     lines::{LineIs, LineKind, LineReader, names_of, split},
     rows::{SheetReader, XmlReader, read_row},
     w3c::W3cLog,
+    windowed::Windowed as _,
     xml::XmlRows,
 };
 use crate::{
@@ -89,17 +90,34 @@ impl Reader<'_> {
     }
 }
 
-/// UTF-8 text of an input, without a byte order mark.
+impl<'r> Input<'r> {
+    /// The bytes from the first on. A stream gives them once.
+    fn bytes(&mut self) -> Result<Box<dyn Read + 'r>, Failure> {
+        match self {
+            Self::File(file) => Ok(Box::new(file.reader_at(0)?)),
+            Self::Stream(stream) => Ok(std::mem::replace(stream, Box::new(io::empty()))),
+        }
+    }
+}
+
+/// UTF-8 text without a byte order mark.
+struct Text<'r> {
+    reader: Box<dyn Read + 'r>,
+    /// Bytes of the mark, where offsets in the text and in the input differ by these alone; `None`: it is decoded.
+    mark: Option<u64>,
+}
+
 fn text<'r>(
     mut raw: Box<dyn Read + 'r>,
     format: &Format,
-) -> Result<(Box<dyn Read + 'r>, bool), Result<Failure, io::Error>> {
+    judge: &dyn Fn(io::Error) -> Failure,
+) -> Result<Text<'r>, Failure> {
     let mut head = Vec::with_capacity(4);
-    raw.by_ref().take(3).read_to_end(&mut head).map_err(Err)?;
+    raw.by_ref().take(3).read_to_end(&mut head).map_err(judge)?;
     let named = format.encoding_name.as_deref().map(|name| {
         encoding_named(name).ok_or_else(|| {
             let message = format!("source.format.encodingName {name:?} is no encoding of the web's Encoding Standard");
-            Ok(Failure::settings(Code::SettingsInvalid, message))
+            Failure::settings(Code::SettingsInvalid, message)
         })
     });
     let marked = match head.as_slice() {
@@ -110,10 +128,10 @@ fn text<'r>(
     };
     let encoding = named.transpose()?.or(marked).unwrap_or(encoding_rs::UTF_8);
     if encoding == encoding_rs::UTF_8 {
-        let rest = if marked == Some(encoding_rs::UTF_8) { Vec::new() } else { head };
-        return Ok((Box::new(io::Cursor::new(rest).chain(raw)), true));
+        let mark = if marked == Some(encoding_rs::UTF_8) { std::mem::take(&mut head).len() as u64 } else { 0 };
+        return Ok(Text { reader: Box::new(io::Cursor::new(head).chain(raw)), mark: Some(mark) });
     }
-    Ok((Box::new(Utf8Reader::new(io::Cursor::new(head).chain(raw), encoding)), false))
+    Ok(Text { reader: Box::new(Utf8Reader::new(io::Cursor::new(head).chain(raw), encoding)), mark: None })
 }
 
 /// A window on an input's text, and whether an offset in it is one in the file.
@@ -124,29 +142,11 @@ fn window_of<'r>(
     pool: &Pool,
     judge: &'r dyn Fn(io::Error) -> Failure,
 ) -> Result<(TextWindow<'r>, bool), Failure> {
-    let (raw, is_file): (Box<dyn Read + 'r>, bool) = match input {
-        Input::File(file) => (Box::new(file.reader_at(0)?), true),
-        Input::Stream(stream) => (std::mem::replace(stream, Box::new(io::empty())), false),
-    };
-    let mark = match &*input {
-        Input::File(file) => byte_order_mark(file),
-        Input::Stream(_) => 0,
-    };
-    let (text, is_utf8) = text(raw, format).map_err(|e| match e {
-        Ok(failure) => failure,
-        Err(e) => judge(e),
-    })?;
-    // Offsets count from the file's first byte, the mark included.
-    let start = Place { byte: if is_utf8 { mark } else { 0 }, line: 1 };
-    Ok((TextWindow::new(text, label.to_owned(), pool.clone(), start, None, judge), is_file && is_utf8))
-}
-
-fn byte_order_mark(file: &SourceFile) -> u64 {
-    let mut head = Vec::new();
-    let read = file.reader_at(0).ok().and_then(|r| r.take(3).read_to_end(&mut head).ok());
-    // Looking twice is not reading twice.
-    file.stored().fetch_sub(read.unwrap_or(0) as u64, std::sync::atomic::Ordering::Relaxed);
-    if head == [0xef, 0xbb, 0xbf] { 3 } else { 0 }
+    let Text { reader, mark } = text(input.bytes()?, format, judge)?;
+    // Offsets count from the input's first byte, the mark included.
+    let start = Place { byte: mark.unwrap_or(0), line: 1 };
+    let can_seek = mark.is_some() && matches!(input, Input::File(_));
+    Ok((TextWindow::new(reader, label.to_owned(), pool.clone(), start, None, judge), can_seek))
 }
 
 /// Goes on to where reading is to begin: by seeking where that can be done.
@@ -370,15 +370,8 @@ fn xml_rows<'r>(
     format: &Format,
     judge: &'r dyn Fn(io::Error) -> Failure,
 ) -> Result<XmlRows<BufReader<Box<dyn Read + 'r>>>, Failure> {
-    let raw: Box<dyn Read + 'r> = match input {
-        Input::File(file) => Box::new(file.reader_at(0)?),
-        Input::Stream(stream) => std::mem::replace(stream, Box::new(io::empty())),
-    };
-    let (text, _) = text(raw, format).map_err(|e| match e {
-        Ok(failure) => failure,
-        Err(e) => judge(e),
-    })?;
-    Ok(XmlRows::new(BufReader::with_capacity(256 << 10, text), format.row_element.clone()))
+    let text = text(input.bytes()?, format, judge)?;
+    Ok(XmlRows::new(BufReader::with_capacity(256 << 10, text.reader), format.row_element.clone()))
 }
 
 /// Adds the first records of one file to a sample. Records that do not parse are left to the copy, which tells them with

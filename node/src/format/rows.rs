@@ -33,6 +33,7 @@ impl SheetReader {
     /// Fills an empty batch with the next records; false at the end of the sheet.
     pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Failure> {
         batch.start = place_of((self.next - self.head) as u64);
+        batch.width = self.projection.outs.len() as u32;
         let first = self.next;
         let (mut own, mut scratch) = (Vec::new(), Vec::new());
         while self.next < self.rows.rows() && own.len() < BATCH_BYTES {
@@ -91,30 +92,33 @@ impl<R: BufRead> XmlReader<R> {
 
     /// Fills an empty batch with the next records; false at the end of the document.
     pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Failure> {
-        let judged = |e: FormatError, path: &str| e.judged(path);
         while self.count < self.from {
-            self.row.clear();
-            if !read_row(&mut self.rows, &mut self.row).map_err(|e| judged(e, &self.path))? {
+            if !self.read()? {
                 return Ok(false);
             }
-            self.count += 1;
         }
         batch.start = place_of(self.count);
         let first = self.count;
         let mut own = Vec::new();
         while own.len() < BATCH_BYTES {
-            self.row.clear();
-            if !read_row(&mut self.rows, &mut self.row).map_err(|e| judged(e, &self.path))? {
+            let place = place_of(self.count);
+            if !self.read()? {
                 break;
             }
-            let place = place_of(self.count);
-            self.count += 1;
             let text = String::from_utf8_lossy(&self.row);
             let number = (self.count - first) as u32;
-            self.objects.take_made(&text, place, number, batch, &mut own).map_err(|e| judged(e, &self.path))?;
+            self.objects.take_made(&text, place, number, batch, &mut own).map_err(|e| e.judged(&self.path))?;
         }
         batch.own = Bytes::from(own);
         Ok(self.count > first)
+    }
+
+    /// Reads the next row; false at the end of the document.
+    fn read(&mut self) -> Result<bool, Failure> {
+        self.row.clear();
+        let has_row = read_row(&mut self.rows, &mut self.row).map_err(|e| e.judged(&self.path))?;
+        self.count += u64::from(has_row);
+        Ok(has_row)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{
     ReadError, Roots,
-    codec::{BombError, Expansion, Packing, decoder, packing_of},
+    codec::{Decoder, Packing, packing_of},
+    expansion::{BombError, Expansion},
 };
 use ferry_common::{
     activity::{Format, FormatType},
@@ -144,7 +145,7 @@ impl SourceFile {
     pub fn unpacked(&self) -> Result<Box<dyn Read + Send>, ReadError> {
         let raw = Both { inner: self.reader_at(0)?, count: self.own.clone() };
         let Some(codec) = self.packing.codec else { return Ok(Box::new(raw)) };
-        let decoded = decoder(codec, Box::new(BufReader::with_capacity(READ_BYTES, raw)));
+        let decoded = Decoder::new(codec, BufReader::with_capacity(READ_BYTES, raw));
         let decoded = decoded.map_err(|e| self.judged(e))?;
         Ok(Box::new(Expansion::new(decoded, self.own.clone())))
     }

@@ -3,6 +3,7 @@
 mod archive;
 mod codec;
 mod encoding;
+mod expansion;
 mod file;
 mod member;
 mod roots;

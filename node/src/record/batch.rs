@@ -48,6 +48,8 @@ pub struct Batch {
     pub bad: Vec<BadRow>,
     /// Days of the records, since 1970, where chunks must not mix days; empty otherwise.
     pub days: Vec<i32>,
+    /// Fields of each staged record, which a chunk must not mix; 0 where records have no fields by number.
+    pub width: u32,
 }
 
 impl Batch {
@@ -57,6 +59,7 @@ impl Batch {
         self.records.clear();
         self.bad.clear();
         self.days.clear();
+        self.width = 0;
     }
 
     /// Behind its last record.

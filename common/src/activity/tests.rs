@@ -1,0 +1,73 @@
+use super::*;
+
+const GOOD: &str = "
+name: taxi
+source:
+  type: FileSystem
+  folderPath: /exports
+  wildcardFileName: '**/*.csv'
+  format: {type: DelimitedText, firstRowAsHeader: true}
+sink:
+  type: AzureDataExplorer
+  endpoint: http://127.0.0.1:7490
+  database: Rides
+  table: Taxi
+  createTable: true
+  mapping: {by: name}
+staging: {type: FileSystem, folderPath: /tmp/staging}
+settings: {chunkSizeMB: 0.5}
+";
+
+#[test]
+fn an_activity_reads_back_as_it_was_written() {
+    let activity = Activity::parse(GOOD, "a.yaml").unwrap();
+    assert_eq!(activity.settings.chunk_bytes_max(), 500_000);
+    assert_eq!(activity.source.connect_via, RuntimeName::default());
+    let json = serde_json::to_string(&activity).unwrap();
+    assert_eq!(Activity::parse(&json, "json").unwrap(), activity);
+}
+
+#[test]
+fn a_bad_activity_is_told_with_line_and_nearest_key() {
+    for (case, from, to, words) in [
+        (
+            "unknown key",
+            "folderPath: /exports",
+            "folderpath: /exports",
+            &["line 5", "folderpath", "did you mean folderPath?"][..],
+        ),
+        ("wrong type", "createTable: true", "createTable: perhaps", &["line 13"]),
+        ("unknown enum", "type: DelimitedText", "type: DelimitdText", &["line 7", "did you mean DelimitedText?"]),
+        ("missing key", "  folderPath: /exports\n", "", &["folderPath"]),
+        ("the old name", "AzureDataExplorer", "Kusto", &["AzureDataExplorer"]),
+        ("a relative folder", "/exports", "exports", &["source.folderPath", "absolute"]),
+        ("two-byte quote", "firstRowAsHeader: true", "quoteChar: ';;'", &["quoteChar"]),
+        ("delimiter in the quote", "firstRowAsHeader: true", "columnDelimiter: '\"'", &["columnDelimiter"]),
+        ("another format's key", "firstRowAsHeader: true", "sheetName: x", &["sheetName", "Excel"]),
+        ("limit without skipping", "0.5", "0.5, skipRowsMax: 3", &["enableSkipIncompatibleRow"]),
+        ("no chunk size", "0.5", "0", &["chunkSizeMB"]),
+        (
+            "a day from lines",
+            "{type: DelimitedText, firstRowAsHeader: true}\nsink:\n",
+            "{type: TextLines}\nsink:\n  creationTime: {column: a}\n",
+            &["sink.creationTime.column", "TextLines", "pathPattern"],
+        ),
+        ("not built yet", "createTable: true", "publish: atomic", &["sink.publish"]),
+    ] {
+        let text = GOOD.replace(from, to);
+        assert_ne!(text, GOOD, "{case}");
+        let failure = Activity::parse(&text, "a.yaml").unwrap_err();
+        assert_eq!(failure.code, Code::SettingsInvalid);
+        for word in words {
+            assert!(failure.message.contains(word), "{case}: {}", failure.message);
+        }
+        assert!(failure.message.starts_with("a.yaml: "), "{case}: {}", failure.message);
+    }
+}
+
+#[test]
+fn a_missing_secret_is_named() {
+    let failure = SecretRef { secret: "env:FERRY_NO_SUCH_VARIABLE".to_owned() }.resolve().unwrap_err();
+    assert_eq!(failure.code, Code::SecretMissing);
+    assert!(failure.message.contains("FERRY_NO_SUCH_VARIABLE"));
+}
