@@ -40,6 +40,7 @@ pub trait Windowed<'r> {
                     Some(lines) => window.take_lines(passed.bytes, lines),
                     None => window.take(passed.bytes),
                 };
+                batch.lines = window.place().line - batch.start.line;
                 batch.own = Bytes::from(own);
                 self.look_through(batch)?;
                 if !batch.records.is_empty() || !batch.bad.is_empty() {

@@ -63,9 +63,10 @@ pub struct TextWindow<'r> {
     /// The file, for messages.
     path: String,
     pool: Pool,
-    /// The text, and after it what is not filled yet.
+    /// What was passed, then the text, and after it what is not filled yet.
     buffer: Vec<u8>,
-    /// Bytes of the text.
+    /// Where the text begins in the buffer, and where it ends.
+    front: usize,
     filled: usize,
     /// Everything has been read.
     at_end: bool,
@@ -95,6 +96,7 @@ impl<'r> TextWindow<'r> {
             path,
             pool,
             buffer,
+            front: 0,
             filled: 0,
             at_end: false,
             place,
@@ -124,7 +126,7 @@ impl<'r> TextWindow<'r> {
 
     /// The text from here on, as far as it was read.
     pub fn text(&self) -> &[u8] {
-        &self.buffer[..self.filled]
+        &self.buffer[self.front..self.filled]
     }
 
     /// Nothing follows the text.
@@ -144,6 +146,10 @@ impl<'r> TextWindow<'r> {
 
     /// Reads on. Fails when one record has become too long.
     pub fn more(&mut self) -> Result<(), Failure> {
+        if self.front > 0 {
+            self.buffer.copy_within(self.front..self.filled, 0);
+            (self.front, self.filled) = (0, self.filled - self.front);
+        }
         if self.filled > RECORD_BYTES_MAX {
             let error = FormatError::RecordTooLong { line: self.place.line, byte: self.place.byte };
             return Err(error.judged(&self.path));
@@ -178,41 +184,41 @@ impl<'r> TextWindow<'r> {
 
     /// Takes the first `bytes` of the text.
     pub fn take(&mut self, bytes: usize) -> Bytes {
-        let lines = memchr::memchr_iter(b'\n', &self.buffer[..bytes]).count() as u64;
+        let lines = memchr::memchr_iter(b'\n', &self.text()[..bytes]).count() as u64;
         self.take_lines(bytes, lines)
     }
 
     /// The same, by a caller who knows how many line ends there are.
     pub fn take_lines(&mut self, bytes: usize, lines: u64) -> Bytes {
-        let rest = &self.buffer[bytes..self.filled];
+        let (begin, end) = (self.front, self.front + bytes);
+        let rest = &self.buffer[end..self.filled];
         let mut next = self.pool.take();
         if next.len() < rest.len() {
             next.resize(rest.len(), 0);
         }
         next[..rest.len()].copy_from_slice(rest);
-        self.filled -= bytes;
+        (self.front, self.filled) = (0, rest.len());
         self.place.line += lines;
         self.place.byte += bytes as u64;
         let taken = std::mem::replace(&mut self.buffer, next);
-        self.pool.lend(taken).slice(..bytes)
+        self.pool.lend(taken).slice(begin..end)
     }
 
     /// Leaves out the first `bytes` of the text.
     pub fn skip(&mut self, bytes: usize) {
-        self.place.line += memchr::memchr_iter(b'\n', &self.buffer[..bytes]).count() as u64;
+        self.place.line += memchr::memchr_iter(b'\n', &self.text()[..bytes]).count() as u64;
         self.drop_front(bytes);
     }
 
     fn drop_front(&mut self, bytes: usize) {
         self.place.byte += bytes as u64;
-        self.buffer.copy_within(bytes..self.filled, 0);
-        self.filled -= bytes;
+        self.front += bytes;
     }
 
     /// Goes on to a place ahead where a record begins, by reading.
     pub fn read_on_to(&mut self, to: Place) -> Result<(), Failure> {
         while self.place.byte < to.byte {
-            if self.filled == 0 {
+            if self.text().is_empty() {
                 if self.at_end {
                     let what = format!("it ends before byte {} that was read earlier", to.byte);
                     return Err(super::ReadError::Changed { path: self.path.clone(), what }.into());
@@ -221,7 +227,7 @@ impl<'r> TextWindow<'r> {
                 continue;
             }
             let ahead = usize::try_from(to.byte - self.place.byte).unwrap_or(usize::MAX);
-            self.drop_front(ahead.min(self.filled));
+            self.drop_front(ahead.min(self.text().len()));
         }
         self.place = to;
         Ok(())

@@ -48,6 +48,8 @@ pub struct Batch {
     pub bad: Vec<BadRow>,
     /// Days of the records, since 1970, where chunks must not mix days; empty otherwise.
     pub days: Vec<i32>,
+    /// Line ends in all of the source text.
+    pub lines: u64,
     /// Fields of each staged record, which a chunk must not mix; 0 where records have no fields by number.
     pub width: u32,
 }
@@ -59,7 +61,7 @@ impl Batch {
         self.records.clear();
         self.bad.clear();
         self.days.clear();
-        self.width = 0;
+        (self.lines, self.width) = (0, 0);
     }
 
     /// Behind its last record.
@@ -73,6 +75,7 @@ impl Batch {
     pub fn place_at(&self, source_end: u32) -> Place {
         let passed = u64::from(source_end);
         let lines = match self.source.get(..source_end as usize) {
+            Some(text) if !text.is_empty() && text.len() == self.source.len() => self.lines,
             Some(text) if !self.source.is_empty() => memchr::memchr_iter(b'\n', text).count() as u64,
             _ => passed,
         };
