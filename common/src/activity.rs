@@ -877,8 +877,12 @@ impl Sink {
                 return Err(format!("sink.{key} is empty"));
             }
         }
-        if self.publish != Publish::Append {
-            return Err("sink.publish: only append is supported yet".to_owned());
+        if self.publish != Publish::Append && self.mapping.reference.is_some() {
+            return Err(
+                "sink.mapping.reference names a mapping of the table, and with sink.publish atomic or replace rows \
+                        are ingested into a staging table first; list the columns in sink.mapping.columns"
+                    .to_owned(),
+            );
         }
         if self.ingestion != Ingestion::Direct {
             return Err("sink.ingestion: only direct is supported yet".to_owned());

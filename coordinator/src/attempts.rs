@@ -16,7 +16,7 @@ use ferry_common::{
     activity::{Activity, FormatType},
     clock::Millis,
     failure::{Failure, Retry, with_causes},
-    id::{AttemptNumber, ChunkNumber, LeaseToken, NodeId, RunId, UnitNumber},
+    id::{AttemptNumber, LeaseToken, NodeId, RunId, UnitNumber},
     link::PAGE_FILES_MAX,
     staging,
     unit::{
@@ -391,7 +391,7 @@ impl Core {
             let known = self.store.unit_commands(&key.run, key.unit).await?;
             let commands = accepted.into_iter().filter(|c| known.iter().all(|k| k.chunk != c.chunk.number.0));
             let commands = commands.map(|c| CommandRow {
-                tag: tag_of(&run, c.unit, c.chunk.number),
+                tag: run.tag_of(c.unit, c.chunk.number),
                 run: c.run,
                 unit: c.unit,
                 chunk: c.chunk.number.0,
@@ -659,16 +659,6 @@ pub(crate) fn is_archive(path: &str) -> bool {
     [".zip", ".tar", ".tgz", ".tbz2", ".txz"].iter().any(|end| name.ends_with(end)) || name.contains(".tar.")
 }
 
-/// How the values of a run's `ingest-by:` tags begin.
-pub(crate) fn tag_prefix(run: &RunRow) -> String {
-    format!("ferry:{}:{}/", run.id, run.tag_nonce)
-}
-
-/// Value of the `ingest-by:` tag of a chunk: the same for every attempt and every sending.
-fn tag_of(run: &RunRow, unit: UnitNumber, chunk: ChunkNumber) -> String {
-    format!("{}{unit}/{chunk}", tag_prefix(run))
-}
-
 /// Where the next attempt goes on. `accepted` is in order of numbers.
 fn resume_after(accepted: &[ChunkRow]) -> Resume {
     let in_order = accepted.iter().zip(0..).take_while(|(row, n)| row.chunk.number.0 == *n).count();
@@ -691,6 +681,7 @@ fn resume_after(accepted: &[ChunkRow]) -> Resume {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferry_common::id::ChunkNumber;
 
     fn accepted(numbers: &[u32]) -> Vec<ChunkRow> {
         let row = |n: &u32| ChunkRow {

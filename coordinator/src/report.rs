@@ -7,6 +7,7 @@ use crate::{
     store::{ChunkRow, CommandCounts, Leases, NodeRow, RunRow, StoreError, UnitCounts, UnitRow},
 };
 use ferry_common::{
+    activity::Publish,
     clock::Millis,
     failure::Failure,
     id::UnitNumber,
@@ -123,6 +124,9 @@ fn stages(
     let times = &run.times;
     let copied = counts.counters;
     let ended = times.ended;
+    // Until they are published, rows in a staging table are nobody's.
+    let is_visible = run.activity.sink.publish == Publish::Append || run.state == RunState::Succeeded;
+    let visible = |count: u64| if is_visible { count } else { 0 };
     let copy = CopyStage {
         files_total: counts.files_total,
         files_done: counts.files_done,
@@ -139,8 +143,8 @@ fn stages(
         commands_done: commands.confirmed,
         commands_active: commands.issued,
         rows_total: commands.rows_total,
-        rows_visible: commands.rows_confirmed,
-        bytes_visible: commands.bytes_confirmed,
+        rows_visible: visible(commands.rows_confirmed),
+        bytes_visible: visible(commands.bytes_confirmed),
         duration_seconds: seconds(times.ingesting, ended, now),
     };
     (copy, ingest)

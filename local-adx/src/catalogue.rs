@@ -183,6 +183,7 @@ impl Catalogue {
         for sql in [
             "DELETE FROM extents WHERE db = $1 AND table_name = $2",
             "DELETE FROM mappings WHERE db = $1 AND table_name = $2",
+            "DELETE FROM policies WHERE db = $1 AND table_name = $2",
             "DELETE FROM tables WHERE db = $1 AND name = $2",
         ] {
             sqlx::query(sql).bind(db).bind(name).execute(&mut *transaction).await?;
@@ -225,17 +226,36 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Moves extents to another table: all or none.
-    pub async fn move_extents(&self, ids: &[String], to: &str) -> Result<(), AdxError> {
+    /// Drops extents and moves others to a table, in one transaction. Fails where one of them is gone.
+    pub async fn replace_extents(&self, dropped: &[String], moved: &[String], to: &str) -> Result<(), AdxError> {
+        let gone = |id: &str| AdxError::bad_request(format!("BadRequest_ExtentNotFound: extent {id} is gone."));
         let mut transaction = self.pool.begin().await?;
-        for id in ids {
-            sqlx::query("UPDATE extents SET table_name = $1 WHERE id = $2")
-                .bind(to)
-                .bind(id)
-                .execute(&mut *transaction)
-                .await?;
+        for id in dropped {
+            let done = sqlx::query("DELETE FROM extents WHERE id = $1").bind(id).execute(&mut *transaction).await?;
+            if done.rows_affected() == 0 {
+                return Err(gone(id));
+            }
         }
-        Ok(transaction.commit().await?)
+        for id in moved {
+            let update = sqlx::query("UPDATE extents SET table_name = $1 WHERE id = $2").bind(to).bind(id);
+            if update.execute(&mut *transaction).await?.rows_affected() == 0 {
+                return Err(gone(id));
+            }
+        }
+        transaction.commit().await?;
+        for id in dropped {
+            // A file that stays is litter, not data.
+            let _ = std::fs::remove_file(self.extent_path(id));
+        }
+        Ok(())
+    }
+
+    /// Makes a policy of a table what it shall be.
+    pub async fn put_policy(&self, db: &str, table: &str, kind: &str, policy: &str) -> Result<(), AdxError> {
+        let sql = "INSERT INTO policies VALUES ($1, $2, $3, $4) ON CONFLICT (db, table_name, kind) DO UPDATE SET \
+                   policy = excluded.policy";
+        sqlx::query(sql).bind(db).bind(table).bind(kind).bind(policy).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// A mapping's JSON.

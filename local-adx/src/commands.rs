@@ -92,6 +92,83 @@ fn extents_frame(db: &str, extents: &[Extent]) -> Frame {
     ])
 }
 
+/// A condition on the tags of an extent.
+struct TagFilter {
+    is_negated: bool,
+    is_whole: bool,
+    wanted: String,
+}
+
+/// Reads `where tags has 'a' and tags !contains 'b'`, if it is next.
+fn tag_filters(p: &mut Parser) -> Result<Vec<TagFilter>, AdxError> {
+    let mut filters = Vec::new();
+    if p.words(&["where", "tags"]) {
+        loop {
+            let is_negated = p.sign("!");
+            // The service's `has` is about whole tags here.
+            let is_whole = p.word("has");
+            if !is_whole && !p.word("contains") {
+                return p.fail("'has' or 'contains'");
+            }
+            filters.push(TagFilter { is_negated, is_whole, wanted: p.text()?.to_lowercase() });
+            if !p.words(&["and", "tags"]) {
+                break;
+            }
+        }
+    }
+    Ok(filters)
+}
+
+fn is_tagged(extent: &Extent, filters: &[TagFilter]) -> bool {
+    filters.iter().all(|filter| {
+        let is_found = |tag: &String| {
+            let tag = tag.to_lowercase();
+            if filter.is_whole { tag == filter.wanted } else { tag.contains(&filter.wanted) }
+        };
+        extent.tags.iter().any(is_found) != filter.is_negated
+    })
+}
+
+/// Reads `with (name=value, ...)`, if it is next. They change nothing here; unknown ones are refused.
+fn with_properties(p: &mut Parser, known: &[&str]) -> Result<(), AdxError> {
+    if !p.word("with") {
+        return Ok(());
+    }
+    p.expect("(")?;
+    while !p.sign(")") {
+        let name = p.name()?;
+        if !known.contains(&name.as_str()) {
+            return Err(AdxError::not_supported(format!("property '{name}' is not supported by local-adx")));
+        }
+        p.expect("=")?;
+        p.advance();
+        p.sign(",");
+        if p.is_at_end() {
+            return p.fail("')'");
+        }
+    }
+    Ok(())
+}
+
+/// Extents may go where every column of theirs is.
+fn same_columns(from: &Table, to: &Table) -> Result<(), AdxError> {
+    match from.columns.iter().find(|c| !to.columns.contains(c)) {
+        None => Ok(()),
+        Some(column) => {
+            Err(AdxError::bad_request(format!("Table '{}' has no column '{}' of that type.", to.name, column.name)))
+        }
+    }
+}
+
+fn moved_frame(dropped: &[String], moved: &[String]) -> Frame {
+    let all = || dropped.iter().chain(moved);
+    Frame::new(vec![
+        guid_column("OriginalExtentId", all().cloned()),
+        text_column("ResultExtentId", dropped.iter().map(|_| String::new()).chain(moved.iter().cloned())),
+        text_column("Details", all().map(|_| String::new())),
+    ])
+}
+
 impl Adx {
     /// Runs a command.
     pub async fn command(self: &Arc<Self>, request: &Request, text: &str) -> Result<Outcome, AdxError> {
@@ -106,7 +183,8 @@ impl Adx {
             "alter" => self.alter(request, &mut parser).await.map(Outcome::Result),
             "drop" => self.drop_entity(request, &mut parser).await.map(Outcome::Result),
             "clear" => self.clear(request, &mut parser).await.map(Outcome::Result),
-            "move" => self.move_extents(request, &mut parser).await.map(Outcome::Result),
+            "move" => self.move_extents(request, &mut parser).await,
+            "replace" => self.replace_extents(request, &mut parser).await,
             "ingest" => self.ingest(request, &mut parser, text).await,
             other => Err(AdxError::not_supported(format!("command '.{other}' is not supported by local-adx"))),
         }
@@ -200,25 +278,8 @@ impl Adx {
         }
         if p.word("extents") {
             let mut extents = self.catalogue.extents(db, &table.name).await?;
-            if p.words(&["where", "tags"]) {
-                loop {
-                    let negated = p.sign("!");
-                    let has = p.word("has");
-                    if !has && !p.word("contains") {
-                        return p.fail("'has' or 'contains'");
-                    }
-                    let wanted = p.text()?.to_lowercase();
-                    // The service's `has` is about whole tags here.
-                    let is_found = |tag: &String| {
-                        let tag = tag.to_lowercase();
-                        if has { tag == wanted } else { tag.contains(&wanted) }
-                    };
-                    extents.retain(|e| e.tags.iter().any(is_found) != negated);
-                    if !p.words(&["and", "tags"]) {
-                        break;
-                    }
-                }
-            }
+            let filters = tag_filters(p)?;
+            extents.retain(|e| is_tagged(e, &filters));
             return Ok(extents_frame(db, &extents));
         }
         p.fail("cslschema, schema as json, details or extents")
@@ -345,6 +406,9 @@ impl Adx {
             ]));
         }
         let columns = column_list(p)?;
+        if !merge {
+            with_properties(p, &["docstring", "folder", "hidden"])?;
+        }
         expect_end(p)?;
         let known = self.catalogue.table(db, &name).await?;
         let table = match known {
@@ -357,6 +421,9 @@ impl Adx {
     }
 
     async fn alter(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        if p.word("table") {
+            return self.alter_policy(request, p).await;
+        }
         if !p.sign("-") || !p.words(&["merge", "table"]) {
             return Err(AdxError::not_supported("only .alter-merge table is supported by local-adx"));
         }
@@ -366,6 +433,30 @@ impl Adx {
         let table = merged(table, columns)?;
         self.catalogue.put_table(&request.db, &table).await?;
         Ok(table_frame(&request.db, &[table]))
+    }
+
+    /// `.alter table T policy P 'JSON'`, for the policies that a staging table has. There is nothing here that merges
+    /// extents or deletes tables, so they are kept and shown, and change nothing.
+    async fn alter_policy(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+        let table = self.existing_table(&request.db, &p.name()?).await?;
+        if !p.word("policy") {
+            return p.fail("'policy'");
+        }
+        let kind = p.name()?;
+        if !matches!(kind.as_str(), "merge" | "auto_delete") {
+            return Err(AdxError::not_supported(format!("policy '{kind}' is not supported by local-adx")));
+        }
+        let policy = p.text()?;
+        expect_end(p)?;
+        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&policy).is_err() {
+            return Err(AdxError::bad_request(format!("BadRequest_InvalidPolicy: {policy} is no JSON object.")));
+        }
+        self.catalogue.put_policy(&request.db, &table.name, &kind, &policy).await?;
+        Ok(Frame::new(vec![
+            text_column("PolicyName", [kind]),
+            text_column("EntityName", [table.name]),
+            text_column("Policy", [policy]),
+        ]))
     }
 
     async fn drop_entity(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
@@ -419,32 +510,103 @@ impl Adx {
         Ok(Frame::new(vec![("Status".to_owned(), strings(&["Success"]))]))
     }
 
-    async fn move_extents(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
+    async fn move_extents(&self, request: &Request, p: &mut Parser) -> Result<Outcome, AdxError> {
         let db = request.db.as_str();
-        if !p.words(&["extents", "all", "from", "table"]) {
+        let (from, to, moved) = if p.words(&["extents", "all", "from", "table"]) {
+            let from = self.existing_table(db, &p.name()?).await?;
+            if !p.words(&["to", "table"]) {
+                return p.fail("'to table'");
+            }
+            let to = self.existing_table(db, &p.name()?).await?;
+            let extents = self.catalogue.extents(db, &from.name).await?;
+            (from, to, extents.into_iter().map(|e| e.id).collect())
+        } else if p.words(&["extents", "to", "table"]) {
+            let to = self.existing_table(db, &p.name()?).await?;
+            with_properties(p, &["setNewIngestionTime"])?;
+            p.expect("<|")?;
+            let (from, moved) = self.extents_of_query(db, p).await?;
+            (from, to, moved)
+        } else {
             return Err(AdxError::not_supported(
-                "only '.move extents all from table A to table B' is supported by local-adx",
+                "only '.move extents all from table A to table B' and '.move extents to table B <| query' are supported by \
+                 local-adx",
             ));
-        }
-        let from = self.existing_table(db, &p.name()?).await?;
-        if !p.words(&["to", "table"]) {
-            return p.fail("'to table'");
+        };
+        expect_end(p)?;
+        same_columns(&from, &to)?;
+        self.struck_publish(db, &from.name, || async {
+            self.catalogue.replace_extents(&[], &moved, &to.name).await?;
+            Ok(moved_frame(&[], &moved))
+        })
+        .await
+    }
+
+    /// `.replace extents in table T <| {extents to drop}, {extents to move}`, both as `.show table ... extents | ...`.
+    async fn replace_extents(&self, request: &Request, p: &mut Parser) -> Result<Outcome, AdxError> {
+        let db = request.db.as_str();
+        if !p.words(&["extents", "in", "table"]) {
+            return p.fail("'extents in table'");
         }
         let to = self.existing_table(db, &p.name()?).await?;
+        with_properties(p, &["setNewIngestionTime"])?;
+        p.expect("<|")?;
+        p.expect("{")?;
+        let (dropped_from, dropped) = self.extents_of_query(db, p).await?;
+        p.expect("}")?;
+        p.expect(",")?;
+        p.expect("{")?;
+        let (from, moved) = self.extents_of_query(db, p).await?;
+        p.expect("}")?;
         expect_end(p)?;
-        if let Some(column) = from.columns.iter().find(|c| !to.columns.contains(c)) {
-            return Err(AdxError::bad_request(format!(
-                "Table '{}' has no column '{}' of that type.",
-                to.name, column.name
-            )));
+        if dropped_from.name != to.name {
+            return Err(AdxError::bad_request(format!("The extents to drop are not of table '{}'.", to.name)));
         }
-        let ids: Vec<_> = self.catalogue.extents(db, &from.name).await?.into_iter().map(|e| e.id).collect();
-        self.catalogue.move_extents(&ids, &to.name).await?;
-        Ok(Frame::new(vec![
-            guid_column("OriginalExtentId", ids.iter().cloned()),
-            text_column("ResultExtentId", ids.iter().cloned()),
-            text_column("Details", ids.iter().map(|_| String::new())),
-        ]))
+        same_columns(&from, &to)?;
+        self.struck_publish(db, &from.name, || async {
+            self.catalogue.replace_extents(&dropped, &moved, &to.name).await?;
+            Ok(moved_frame(&dropped, &moved))
+        })
+        .await
+    }
+
+    /// `.show table T extents | ...`: the table, and the extents that the query names.
+    async fn extents_of_query(&self, db: &str, p: &mut Parser) -> Result<(Table, Vec<String>), AdxError> {
+        p.expect(".")?;
+        if !p.words(&["show", "table"]) {
+            return p.fail("'.show table'");
+        }
+        let table = self.existing_table(db, &p.name()?).await?;
+        if !p.word("extents") {
+            return p.fail("'extents'");
+        }
+        let filters = tag_filters(p)?;
+        let operators = p.operators()?;
+        let mut extents = self.catalogue.extents(db, &table.name).await?;
+        extents.retain(|e| is_tagged(e, &filters));
+        let frame = run_operators([Ok(extents_frame(db, &extents))], &operators)?;
+        let Some(at) = frame.names.iter().position(|name| name == "ExtentId") else {
+            return Err(AdxError::bad_request("The query must give the column ExtentId."));
+        };
+        let ids = frame.cols[at].texts();
+        Ok((table, (0..frame.rows).map(|row| ids.value(row).to_owned()).collect()))
+    }
+
+    /// Does the work of a command that moves extents out of `from`, with the faults that are meant for it.
+    async fn struck_publish<F>(&self, db: &str, from: &str, work: impl FnOnce() -> F) -> Result<Outcome, AdxError>
+    where
+        F: Future<Output = Result<Frame, AdxError>>,
+    {
+        // A move of nothing is only a trial.
+        let has_extents = !self.catalogue.extents(db, from).await?.is_empty();
+        let faults = if has_extents { self.faults.strike_publish() } else { Vec::new() };
+        if faults.contains(&Fault::PublishThrottle) {
+            return Err(AdxError::throttled("The control command was aborted due to throttling."));
+        }
+        if faults.contains(&Fault::PublishError) {
+            return Err(AdxError::internal("a failure that was asked for"));
+        }
+        let frame = work().await?;
+        Ok(if faults.contains(&Fault::PublishLostAnswer) { Outcome::Broken } else { Outcome::Result(frame) })
     }
 
     async fn ingest(self: &Arc<Self>, request: &Request, p: &mut Parser, text: &str) -> Result<Outcome, AdxError> {

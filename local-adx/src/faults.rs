@@ -1,4 +1,5 @@
-//! Fault switches, for tests: `KIND[:TIMES[:SECONDS]]`, several joined by commas. They strike `.ingest` alone.
+//! Fault switches, for tests: `KIND[:TIMES[:SECONDS]]`, several joined by commas. They strike `.ingest`; those that begin with
+//! `publish-` strike `.move extents` and `.replace extents`, where there is something to move.
 //!
 //! | kind | what happens |
 //! |---|---|
@@ -10,6 +11,9 @@
 //! | `op-error` | the command is taken, and its operation ends as Failed, to be tried again |
 //! | `op-abandon` | the command is taken, its rows are stored, and its operation ends as Abandoned |
 //! | `slow` | each operation takes SECONDS longer |
+//! | `publish-throttle` | the command is refused with 429 |
+//! | `publish-error` | the command is refused with 500, before it has any effect |
+//! | `publish-lost-answer` | the command is carried out, and the connection breaks instead of an answer |
 
 use std::{
     str::FromStr,
@@ -29,6 +33,19 @@ pub enum Fault {
     OpError,
     OpAbandon,
     Slow(Duration),
+    PublishThrottle,
+    PublishError,
+    PublishLostAnswer,
+}
+
+impl Fault {
+    fn is_about_publishing(self) -> bool {
+        matches!(self, Self::PublishThrottle | Self::PublishError | Self::PublishLostAnswer)
+    }
+
+    fn is_refusal(self) -> bool {
+        matches!(self, Self::Throttle | Self::Error | Self::PublishThrottle | Self::PublishError)
+    }
 }
 
 /// Faults that are still to strike.
@@ -56,9 +73,13 @@ impl FromStr for Faults {
                 "op-error" => Fault::OpError,
                 "op-abandon" => Fault::OpAbandon,
                 "slow" => Fault::Slow(seconds),
+                "publish-throttle" => Fault::PublishThrottle,
+                "publish-error" => Fault::PublishError,
+                "publish-lost-answer" => Fault::PublishLostAnswer,
                 other => {
                     return Err(format!(
-                        "fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, slow"
+                        "fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, slow, \
+                         publish-throttle, publish-error, publish-lost-answer"
                     ));
                 }
             };
@@ -69,15 +90,24 @@ impl FromStr for Faults {
 }
 
 impl Faults {
-    /// The faults that strike this command: each kind counts one off.
+    /// The faults that strike this ingestion: each kind counts one off.
     pub fn strike(&self) -> Vec<Fault> {
+        self.strike_those(|fault| !fault.is_about_publishing())
+    }
+
+    /// The faults that strike this move of extents.
+    pub fn strike_publish(&self) -> Vec<Fault> {
+        self.strike_those(Fault::is_about_publishing)
+    }
+
+    fn strike_those(&self, is_meant: impl Fn(Fault) -> bool) -> Vec<Fault> {
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut struck: Vec<Fault> = Vec::new();
-        for (fault, times) in faults.iter_mut().filter(|(_, times)| *times > 0) {
+        for (fault, times) in faults.iter_mut().filter(|(fault, times)| *times > 0 && is_meant(*fault)) {
             // A refusal leaves nothing for the others to spoil.
-            let is_refused = struck.iter().any(|f| matches!(f, Fault::Throttle | Fault::Error));
-            if !is_refused {
+            if !struck.iter().any(|f| f.is_refusal()) {
                 *times -= 1;
+                tracing::info!("fault strikes: {fault:?}");
                 struck.push(*fault);
             }
         }

@@ -7,4 +7,5 @@ mod deaths;
 mod faults;
 mod formats;
 mod parser;
+mod publish;
 mod storage;

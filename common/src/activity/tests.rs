@@ -52,7 +52,13 @@ fn a_bad_activity_is_told_with_line_and_nearest_key() {
             "{type: TextLines}\nsink:\n  creationTime: {column: a}\n",
             &["sink.creationTime.column", "TextLines", "pathPattern"],
         ),
-        ("not built yet", "createTable: true", "publish: atomic", &["sink.publish"]),
+        ("not built yet", "createTable: true", "ingestion: queued", &["sink.ingestion"]),
+        (
+            "a mapping that a staging table lacks",
+            "mapping: {by: name}",
+            "mapping: {reference: m}\n  publish: replace",
+            &["sink.mapping.reference", "sink.mapping.columns"],
+        ),
     ] {
         let text = GOOD.replace(from, to);
         assert_ne!(text, GOOD, "{case}");

@@ -2,9 +2,11 @@
 
 use super::{LOOK_INTERVAL, sweep};
 use crate::{
-    attempts::tag_prefix,
     core::{ChangeError, Core},
-    ingest::{Ingester, preflight},
+    ingest::{
+        Ingester, preflight,
+        publish::{self, Published},
+    },
     state::{
         run::{RunEvent, RunState},
         unit::{UnitEvent, UnitState},
@@ -12,6 +14,7 @@ use crate::{
     store::{RunRow, StoreError, UnitCounts, UnitRow, Write},
 };
 use ferry_common::{
+    activity::Publish,
     failure::{Code, Failure, Fault, Retry, backoff},
     id::{RunId, UnitNumber},
     staging,
@@ -105,11 +108,12 @@ struct Driver {
     id: RunId,
     ingester: Option<Ingester>,
     preflight_failures: u32,
+    publish_looks: u32,
 }
 
 impl Driver {
     fn new(core: Arc<Core>, id: RunId) -> Self {
-        Self { core, id, ingester: None, preflight_failures: 0 }
+        Self { core, id, ingester: None, preflight_failures: 0, publish_looks: 0 }
     }
 
     async fn drive(mut self, shutdown: CancellationToken) {
@@ -155,6 +159,7 @@ impl Driver {
             RunState::Planning => self.plan(&run).await,
             RunState::Copying => self.watch_copying(&run).await,
             RunState::Ingesting => self.ingest(&run).await,
+            RunState::Publishing => self.publish(&run).await,
             RunState::Cancelling | RunState::Failing { .. } => self.drain(&run).await,
             RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
                 sweep::sweep(&self.core, &run).await?;
@@ -197,7 +202,7 @@ impl Driver {
             Some(UnitState::Failed { failure }) => return self.fail(failure).await,
             _ => return Ok(Next::Wait(LOOK_INTERVAL)),
         }
-        match preflight::look(&run.activity, &run.sample).await {
+        match preflight::look(run, self.core.now()).await {
             Ok((plan, warnings)) => {
                 let now = self.core.now();
                 self.core
@@ -306,14 +311,49 @@ impl Driver {
             );
             return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
         }
+        if run.activity.sink.publish == Publish::Append {
+            return self.succeed(RunEvent::LastUnitIngested).await;
+        }
+        let now = self.core.now();
+        let event = RunEvent::LastUnitGathered;
+        self.core.apply_to_run(&self.id, event, |row| row.times.publishing = Some(now)).await?;
+        Ok(Next::Again)
+    }
+
+    async fn succeed(&self, event: RunEvent) -> Result<Next, ChangeError> {
         let now = self.core.now();
         self.core
-            .apply_to_run(&self.id, RunEvent::LastUnitIngested, |row| {
+            .apply_to_run(&self.id, event, |row| {
                 row.times.ended = Some(now);
                 row.sweep_at = Some(now);
             })
             .await?;
         Ok(Next::Again)
+    }
+
+    /// Makes all rows visible at once. Asked again after any doubt: what is published already is found so.
+    async fn publish(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        let rows = self.core.store.command_counts(&self.id).await?.rows_confirmed;
+        let failure = match publish::publish(run, rows).await {
+            Published::Yes => return self.succeed(RunEvent::Published).await,
+            Published::Never(failure) => return self.fail(failure).await,
+            Published::NotYet(failure) => failure,
+        };
+        self.publish_looks += 1;
+        // While no coordinator was there, nobody could ask.
+        let since = run.times.publishing.unwrap_or(self.core.started).max(self.core.started);
+        if self.core.now().since(since) > self.core.limits.doubt_max {
+            let message = format!(
+                "{}; whether its rows were published is not known: look into table {} for extents whose tags begin with \
+                 ingest-by:{}",
+                failure.message,
+                run.activity.sink.table,
+                run.tag_prefix()
+            );
+            return self.fail(Failure { retry: Retry::Never, message, ..failure }).await;
+        }
+        tracing::warn!(run = %self.id, code = %failure.code, "not published yet: {}", failure.message);
+        Ok(Next::Wait(backoff(self.publish_looks, 0.5)))
     }
 
     fn ingester(&mut self, run: &RunRow) -> Result<&mut Ingester, Failure> {
@@ -369,8 +409,12 @@ impl Driver {
             .apply_to_run(&self.id, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);
                 row.sweep_at = Some(now);
-                let tags = format!("their tags begin with ingest-by:{}", tag_prefix(row));
+                let tags = format!("their tags begin with ingest-by:{}", row.tag_prefix());
                 let table = &row.activity.sink.table;
+                if row.activity.sink.publish != Publish::Append {
+                    // They are in the staging table, which is dropped.
+                    return;
+                }
                 if kept.confirmed > 0 {
                     let (rows, commands) = (kept.rows_confirmed, kept.confirmed);
                     row.warnings.push(format!("{rows} rows of {commands} ingest commands stay in table {table}: {tags}"));

@@ -1,12 +1,13 @@
-//! Deletes staging blobs that nobody will ingest any more: all of a run's, once it has ended.
+//! Deletes what nobody needs any more once a run has ended: its staging blobs, and its staging table.
 
 use crate::{
     access::Access,
     core::{ChangeError, Core},
+    ingest::publish,
     state::run::RunState,
     store::RunRow,
 };
-use ferry_common::{failure::Failure, staging};
+use ferry_common::{activity::Publish, failure::Failure, staging};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::time::Duration;
 
@@ -22,7 +23,10 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     if run.sweep_at.is_none_or(|at| at > core.now()) {
         return Ok(());
     }
-    let result = sweep_blobs(core, run).await;
+    let result = match drop_staging_table(run).await {
+        Ok(()) => sweep_blobs(core, run).await,
+        failed => failed,
+    };
     if let Err(failure) = &result {
         tracing::warn!(run = %run.id, code = %failure.code, "staging is not swept yet: {}", failure.message);
     }
@@ -43,6 +47,14 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     })
     .await?;
     Ok(())
+}
+
+/// A run that was never admitted has made none.
+async fn drop_staging_table(run: &RunRow) -> Result<(), Failure> {
+    if run.activity.sink.publish == Publish::Append || run.times.started.is_none() {
+        return Ok(());
+    }
+    publish::drop_staging(run).await
 }
 
 async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<(), Failure> {

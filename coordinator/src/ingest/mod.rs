@@ -5,6 +5,7 @@
 //! command that was taken after all is skipped by its tag.
 
 pub(crate) mod preflight;
+pub(crate) mod publish;
 mod reconcile;
 mod watch;
 
@@ -18,7 +19,7 @@ use crate::{
     store::{CommandRow, RunRow, StoreError, Write},
 };
 use ferry_common::{
-    activity::{Activity, AuthType},
+    activity::{Activity, AuthType, Publish},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact},
 };
@@ -38,6 +39,8 @@ const CAPACITY_MAX: u32 = 64;
 const CAPACITY_AGE_MAX: Duration = Duration::from_secs(60);
 /// Time that the cluster gets for a request that only looks or only submits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// So long after its making, parts of the cluster may not know a table yet.
+const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
 /// Waits between looks: short at first, then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
@@ -210,18 +213,31 @@ impl Ingester {
                 self.change(command, CommandEvent::Accepted { operation }).await?;
                 Ok(None)
             }
-            Err(error) => self.send_failed(command, &error).await,
+            Err(error) => self.send_failed(run, command, &error).await,
         }
     }
 
-    async fn send_failed(&self, command: CommandRow, error: &KustoError) -> Result<Option<Failure>, ChangeError> {
+    /// The run has made its table so lately that the cluster may not know it everywhere.
+    fn is_table_new(&self, run: &RunRow) -> bool {
+        let sink = &run.activity.sink;
+        let makes_one = sink.create_table || sink.publish != Publish::Append;
+        makes_one && run.times.copying.is_some_and(|at| self.core.now().since(at) < TABLE_SPREADS_MAX)
+    }
+
+    async fn send_failed(
+        &self,
+        run: &RunRow,
+        command: CommandRow,
+        error: &KustoError,
+    ) -> Result<Option<Failure>, ChangeError> {
         let failure = judged(error);
         if error.outcome_is_unknown() {
             // It stays in doubt, and is settled by asking.
             return Ok(Some(Failure { retry: Retry::Backoff, ..failure }));
         }
         let throttled = failure.code == Code::SinkThrottled;
-        if failure.retry == Retry::Never
+        let may_pass = failure.code == Code::TableNotFound && self.is_table_new(run);
+        if (failure.retry == Retry::Never && !may_pass)
             || (!throttled && command.state.failures() >= self.core.limits.command_failures_max)
         {
             let code = if failure.code == Code::SinkFailed { Code::IngestRejected } else { failure.code };
@@ -230,7 +246,7 @@ impl Ingester {
             return Ok(Some(failure));
         }
         self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled }).await?;
-        Ok(Some(failure))
+        Ok(Some(Failure { retry: Retry::Backoff, ..failure }))
     }
 
     async fn render(
@@ -246,7 +262,7 @@ impl Ingester {
         let format = &run.activity.source.format;
         Ok(self.access.for_cluster(&command.blob, self.core.now()).map(|source| {
             commands::ingest(&Ingest {
-                table: run.activity.sink.table.clone(),
+                table: run.ingest_table(),
                 source,
                 format: plan.copy.staged_format(format.kind).as_str(),
                 mapping: plan.ingest_mapping(),

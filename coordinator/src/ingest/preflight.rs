@@ -1,16 +1,21 @@
 //! A look at the sink before a byte is staged: is it there, may we, does the table fit.
 
-use super::{client_of, judged};
-use crate::planner::{Plan, TableSchema, columns_to_add, columns_to_create, parse_cslschema, plan};
+use super::{client_of, judged, publish};
+use crate::{
+    planner::{Plan, TableSchema, columns_to_add, columns_to_create, parse_cslschema, plan},
+    store::RunRow,
+};
 use ferry_common::{
-    activity::Activity,
+    activity::{Activity, Publish},
+    clock::Millis,
     failure::{Code, Failure, Fault, Retry},
-    unit::SampleColumn,
 };
 use ferry_kusto::{Client, KustoError, RequestId, commands};
 
-/// Looks at database and table, creates or extends the table where asked to, and makes the plan.
-pub(crate) async fn look(activity: &Activity, sample: &[SampleColumn]) -> Result<(Plan, Vec<String>), Failure> {
+/// Looks at database and table, creates or extends the table where asked to, makes the plan, and the staging table where
+/// rows are to become visible all at once.
+pub(crate) async fn look(run: &RunRow, now: Millis) -> Result<(Plan, Vec<String>), Failure> {
+    let (activity, sample) = (&run.activity, run.sample.as_slice());
     // Who cannot open staging should hear it now.
     crate::access::Access::open(&activity.staging)?;
     let client = client_of(activity)?;
@@ -44,26 +49,32 @@ pub(crate) async fn look(activity: &Activity, sample: &[SampleColumn]) -> Result
             table = schema_of(&client, activity).await?;
         }
     }
-    match table {
-        Some(table) => plan(activity, sample, &table).map(|(plan, mut warnings)| {
-            warnings.extend(added);
-            if activity.staging.sas.is_some() {
-                warnings.push(
-                    "staging.sas is handed to nodes and cluster as it is, with all its rights; with accountKey each gets \
-                     its own short-lived signature"
-                        .to_owned(),
-                );
-            }
-            (plan, warnings)
-        }),
-        None => Err(Failure::settings(
+    let Some(table) = table else {
+        return Err(Failure::settings(
             Code::TableNotFound,
             format!(
                 "database {} has no table {:?}; create it, or set sink.createTable: true",
                 sink.database, sink.table
             ),
-        )),
+        ));
+    };
+    let (plan, mut warnings) = plan(activity, sample, &table)?;
+    warnings.extend(added);
+    if activity.staging.sas.is_some() {
+        warnings.push(
+            "staging.sas is handed to nodes and cluster as it is, with all its rights; with accountKey each gets its own \
+             short-lived signature"
+                .to_owned(),
+        );
     }
+    if sink.publish != Publish::Append {
+        let columns = match &table {
+            TableSchema::Columns(columns) => Some(columns.as_slice()),
+            TableSchema::Hidden => None,
+        };
+        publish::prepare(&client, run, columns, now).await?;
+    }
+    Ok((plan, warnings))
 }
 
 /// The table's columns; `None` if there is no such table.

@@ -191,7 +191,7 @@ impl Ingester {
     pub(super) async fn is_tag_in_table(&self, run: &RunRow, tag: &str) -> Result<bool, KustoError> {
         let tag = format!("ingest-by:{tag}");
         let id = RequestId::generate("settle");
-        let text = commands::show_extents_by_tag(&run.activity.sink.table, &tag);
+        let text = commands::show_extents_by_tag(&run.ingest_table(), &tag);
         let reply = self.client.command(&run.activity.sink.database, &text, &id).await?;
         let table = &reply.table;
         Ok(table.rows.iter().any(|row| table.text(row, "Tags").split_whitespace().any(|t| t == tag)))

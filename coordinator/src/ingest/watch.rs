@@ -150,7 +150,9 @@ impl Ingester {
             step.unit_returned = true;
             return self.staging_lost(run, &command, failure).await;
         }
-        let is_transient = operation.should_retry && operation.state == "Failed";
+        let is_unknown = matches!(code.as_str(), "BadRequest_TableNotExist" | "BadRequest_EntityNotFound");
+        let may_pass = operation.should_retry || (is_unknown && self.is_table_new(run));
+        let is_transient = may_pass && operation.state == "Failed";
         if is_transient && command.state.failures() < self.core.limits.command_failures_max {
             self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled: false }).await?;
             return Ok(Some(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Backoff, words)));

@@ -15,6 +15,8 @@ pub enum RunState {
     Copying,
     /// The cluster ingests what is staged.
     Ingesting,
+    /// Every row is in the run's staging table and becomes visible with one command. Cannot be cancelled any more.
+    Publishing,
     /// Asked to end; what is in flight is followed to its end.
     Cancelling,
     /// Cannot succeed; what is in flight is followed to its end.
@@ -46,6 +48,10 @@ pub enum RunEvent {
     UnitReturned,
     /// Every unit is in the table.
     LastUnitIngested,
+    /// Every unit is in the run's staging table.
+    LastUnitGathered,
+    /// Every row has become visible.
+    Published,
     /// The caller wants it to end.
     CancelAsked,
     /// It cannot succeed.
@@ -64,9 +70,11 @@ impl RunState {
             (Self::Copying, E::LastUnitStaged) => Ok(Self::Ingesting),
             (Self::Ingesting, E::UnitReturned) => Ok(Self::Copying),
             (Self::Ingesting, E::LastUnitIngested) => Ok(Self::Succeeded),
+            (Self::Ingesting, E::LastUnitGathered) => Ok(Self::Publishing),
+            (Self::Publishing, E::Published) => Ok(Self::Succeeded),
             (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
             (Self::Planning | Self::Copying | Self::Ingesting, E::CancelAsked) => Ok(Self::Cancelling),
-            (Self::Planning | Self::Copying | Self::Ingesting, E::FailureFound(failure)) => {
+            (Self::Planning | Self::Copying | Self::Ingesting | Self::Publishing, E::FailureFound(failure)) => {
                 Ok(Self::Failing { failure })
             }
             (Self::Cancelling, E::Drained) => Ok(Self::Cancelled),
@@ -82,6 +90,7 @@ impl RunState {
             Self::Planning => "Planning",
             Self::Copying => "Copying",
             Self::Ingesting => "Ingesting",
+            Self::Publishing => "Publishing",
             Self::Cancelling => "Cancelling",
             Self::Failing { .. } => "Failing",
             Self::Succeeded => "Succeeded",
@@ -112,6 +121,8 @@ impl RunEvent {
             Self::LastUnitStaged => "LastUnitStaged",
             Self::UnitReturned => "UnitReturned",
             Self::LastUnitIngested => "LastUnitIngested",
+            Self::LastUnitGathered => "LastUnitGathered",
+            Self::Published => "Published",
             Self::CancelAsked => "CancelAsked",
             Self::FailureFound(_) => "FailureFound",
             Self::Drained => "Drained",
@@ -131,6 +142,7 @@ mod tests {
             RunState::Planning,
             RunState::Copying,
             RunState::Ingesting,
+            RunState::Publishing,
             RunState::Cancelling,
             RunState::Failing { failure: failure() },
             RunState::Succeeded,
@@ -138,16 +150,18 @@ mod tests {
             RunState::Failed { failure: failure() },
         ];
         #[rustfmt::skip]
-        let table: [(RunEvent, [&str; 6]); 8] = [
-            //                                    Queued       Planning      Copying       Ingesting     Cancelling   Failing
-            (RunEvent::Admitted,                ["Planning",   "",           "",           "",           "",          ""]),
-            (RunEvent::PlanStored,              ["",           "Copying",    "",           "",           "",          ""]),
-            (RunEvent::LastUnitStaged,          ["",           "",           "Ingesting",  "",           "",          ""]),
-            (RunEvent::UnitReturned,            ["",           "",           "",           "Copying",    "",          ""]),
-            (RunEvent::LastUnitIngested,        ["",           "",           "",           "Succeeded",  "",          ""]),
-            (RunEvent::CancelAsked,             ["Cancelled",  "Cancelling", "Cancelling", "Cancelling", "",          ""]),
-            (RunEvent::FailureFound(failure()), ["",           "Failing",    "Failing",    "Failing",    "",          ""]),
-            (RunEvent::Drained,                 ["",           "",           "",           "",           "Cancelled", "Failed"]),
+        let table: [(RunEvent, [&str; 7]); 10] = [
+            //                                    Queued       Planning      Copying       Ingesting     Publishing   Cancelling   Failing
+            (RunEvent::Admitted,                ["Planning",   "",           "",           "",           "",          "",          ""]),
+            (RunEvent::PlanStored,              ["",           "Copying",    "",           "",           "",          "",          ""]),
+            (RunEvent::LastUnitStaged,          ["",           "",           "Ingesting",  "",           "",          "",          ""]),
+            (RunEvent::UnitReturned,            ["",           "",           "",           "Copying",    "",          "",          ""]),
+            (RunEvent::LastUnitIngested,        ["",           "",           "",           "Succeeded",  "",          "",          ""]),
+            (RunEvent::LastUnitGathered,        ["",           "",           "",           "Publishing", "",          "",          ""]),
+            (RunEvent::Published,               ["",           "",           "",           "",           "Succeeded", "",          ""]),
+            (RunEvent::CancelAsked,             ["Cancelled",  "Cancelling", "Cancelling", "Cancelling", "",          "",          ""]),
+            (RunEvent::FailureFound(failure()), ["",           "Failing",    "Failing",    "Failing",    "Failing",   "",          ""]),
+            (RunEvent::Drained,                 ["",           "",           "",           "",           "",          "Cancelled", "Failed"]),
         ];
         for (event, expected) in table {
             for (at, state) in states.iter().enumerate() {

@@ -15,10 +15,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use ferry_common::{
-    activity::Activity,
+    activity::{Activity, Publish},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
-    id::{AttemptNumber, NodeId, RunId, RuntimeName, UnitNumber},
+    id::{AttemptNumber, ChunkNumber, NodeId, RunId, RuntimeName, UnitNumber},
     unit::{Chunk, Counters, FileRows, FileVersion, SampleColumn, Scope},
 };
 use serde::{Deserialize, Serialize};
@@ -127,6 +127,30 @@ impl RunRow {
             is_swept: false,
         }
     }
+
+    /// How the values of its `ingest-by:` tags begin.
+    pub fn tag_prefix(&self) -> String {
+        format!("ferry:{}:{}/", self.id, self.tag_nonce)
+    }
+
+    /// Value of the `ingest-by:` tag of a chunk: the same for every attempt and every sending.
+    pub fn tag_of(&self, unit: UnitNumber, chunk: ChunkNumber) -> String {
+        format!("{}{unit}/{chunk}", self.tag_prefix())
+    }
+
+    /// Where its rows gather until all are published at once.
+    pub fn staging_table(&self) -> String {
+        let id: String = self.id.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        format!("ferry_{id}_{}", self.tag_nonce)
+    }
+
+    /// The table that its ingest commands name.
+    pub fn ingest_table(&self) -> String {
+        match self.activity.sink.publish {
+            Publish::Append => self.activity.sink.table.clone(),
+            Publish::Atomic | Publish::Replace => self.staging_table(),
+        }
+    }
 }
 
 impl UnitRow {
@@ -161,6 +185,9 @@ pub struct RunTimes {
     pub copying: Option<Millis>,
     /// Everything was staged: stage 2 begins.
     pub ingesting: Option<Millis>,
+    /// Every row is in the staging table: publishing begins.
+    #[serde(default)]
+    pub publishing: Option<Millis>,
     /// Final.
     pub ended: Option<Millis>,
 }

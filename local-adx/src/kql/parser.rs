@@ -107,12 +107,18 @@ impl Parser {
         }
     }
 
-    /// Takes what is left as a pipeline: `| operator | operator`.
-    pub fn pipeline(&mut self) -> Result<Vec<Operator>, AdxError> {
+    /// Takes operators as long as there are any: `| operator | operator`.
+    pub fn operators(&mut self) -> Result<Vec<Operator>, AdxError> {
         let mut operators = Vec::new();
         while self.sign("|") {
             operators.push(self.operator()?);
         }
+        Ok(operators)
+    }
+
+    /// Takes what is left as a pipeline: `| operator | operator`.
+    pub fn pipeline(&mut self) -> Result<Vec<Operator>, AdxError> {
+        let operators = self.operators()?;
         self.sign(";");
         if self.is_at_end() { Ok(operators) } else { self.fail("'|' or the end") }
     }
