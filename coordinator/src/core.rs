@@ -6,11 +6,13 @@ use crate::{
     store::{RunRow, Store, StoreError, Write},
 };
 use ferry_common::{
+    activity::Activity,
     clock::{Clock, Millis},
     failure::Failure,
     id::{RunId, UnitNumber},
     unit::Counters,
 };
+use ferry_kusto::Engine;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,10 +22,17 @@ use tokio::sync::watch;
 /// Conflicts in a row after which a change is given up: another writer is not the reason any more.
 const CONFLICTS_MAX: u32 = 20;
 
+/// Opens the clusters that activities name.
+pub trait Sinks: Send + Sync {
+    /// The cluster of an activity's sink, signed in to. Nothing is sent yet.
+    fn open(&self, activity: &Activity) -> Result<Arc<dyn Engine>, Failure>;
+}
+
 /// Shared parts. What stands in memory alone may be lost at any time: progress bars and peaks.
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sinks: Arc<dyn Sinks>,
     pub(crate) limits: Limits,
     pub(crate) started: Millis,
     bell: watch::Sender<u64>,
@@ -49,9 +58,9 @@ pub(crate) enum ChangeError {
 }
 
 impl Core {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Arc<dyn Sinks>, limits: Limits) -> Self {
         let started = clock.now();
-        Self { store, clock, limits, started, bell: watch::Sender::new(0), live: Mutex::default() }
+        Self { store, clock, sinks, limits, started, bell: watch::Sender::new(0), live: Mutex::default() }
     }
 
     pub(crate) fn now(&self) -> Millis {

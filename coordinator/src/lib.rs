@@ -10,13 +10,14 @@ mod core;
 mod duties;
 mod ingest;
 pub mod planner;
+pub mod rehearsal;
 pub mod report;
 mod rpc;
 pub mod scheduler;
 pub mod state;
 pub mod store;
 
-pub use config::CoordinatorConfig;
+pub use config::{CoordinatorConfig, Limits};
 
 use crate::{core::Core, store::SqlStore};
 use ferry_common::{clock::SystemClock, failure::with_causes, link};
@@ -70,7 +71,8 @@ impl Coordinator {
         let http = bind(config.http, "programs", "--http").await?;
         let (grpc_address, http_address) = (address_of(&grpc, config.grpc), address_of(&http, config.http));
         let store = SqlStore::open_sqlite(&config.store).await?;
-        let core = Arc::new(Core::new(Arc::new(store), Arc::new(SystemClock), config.limits));
+        let core =
+            Arc::new(Core::new(Arc::new(store), Arc::new(SystemClock), Arc::new(ingest::Clusters), config.limits));
         Ok(Self { core, grpc, http, grpc_address, http_address })
     }
 

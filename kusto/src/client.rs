@@ -6,6 +6,7 @@ use crate::{
     error::{KustoError, ServiceError},
     frames::{self, ReplyError, Table},
 };
+use async_trait::async_trait;
 use serde_json::json;
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -67,6 +68,27 @@ pub struct Reply {
     pub activity_id: String,
 }
 
+/// Where management commands go: a [`Client`], or what a test puts in its place.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Runs a management command.
+    async fn command(&self, database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError>;
+
+    /// The cluster's address.
+    fn endpoint(&self) -> &str;
+}
+
+#[async_trait]
+impl Engine for Client {
+    async fn command(&self, database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError> {
+        self.post("/v1/rest/mgmt", database, command.text(), id, frames::parse_v1).await
+    }
+
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
 /// A client of one cluster.
 #[derive(Clone)]
 pub struct Client {
@@ -108,16 +130,6 @@ impl Client {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let endpoint = format!("{}://{host}{port}", url.scheme());
         Ok(Self { http, endpoint, tokens, options })
-    }
-
-    /// The cluster's address.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// Runs a management command.
-    pub async fn command(&self, database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError> {
-        self.post("/v1/rest/mgmt", database, command.text(), id, frames::parse_v1).await
     }
 
     /// Runs a query that changes nothing.

@@ -10,6 +10,6 @@ mod error;
 mod frames;
 pub mod text;
 
-pub use client::{Client, ClientOptions, Reply, RequestId};
+pub use client::{Client, ClientOptions, Engine, Reply, RequestId};
 pub use error::{KustoError, ServiceError};
 pub use frames::{Column, Table};

@@ -20,4 +20,4 @@ mod slots;
 mod stage;
 
 pub use config::NodeConfig;
-pub use link::run;
+pub use link::{LinkError, run, run_over};

@@ -9,7 +9,12 @@ use ferry_common::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Status,
+    body::Body,
+    client::GrpcService,
+    codegen::{Body as HttpBody, Bytes, StdError},
+};
 
 /// How long a Sync may be held while attempts run: their progress is wanted about this often.
 const SYNC_HOLD_BUSY: Duration = Duration::from_secs(1);
@@ -46,6 +51,21 @@ pub enum LinkError {
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), LinkError> {
     let client = link::client(&config.coordinator)
         .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
+    run_over(client, config, shutdown).await
+}
+
+/// The same, through a client that is there.
+pub async fn run_over<T>(
+    client: NodeServiceClient<T>,
+    config: NodeConfig,
+    shutdown: CancellationToken,
+) -> Result<(), LinkError>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+{
     let ready = Arc::new(health::Ready::default());
     if let Some(address) = config.health {
         health::serve(address, ready.clone(), shutdown.clone())
@@ -61,9 +81,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     Ok(())
 }
 
-struct Link {
+struct Link<T> {
     node: NodeId,
-    client: NodeServiceClient<Channel>,
+    client: NodeServiceClient<T>,
     config: NodeConfig,
     slots: Slots,
     ready: Arc<health::Ready>,
@@ -74,7 +94,13 @@ struct Link {
     stopping: bool,
 }
 
-impl Link {
+impl<T> Link<T>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+{
     async fn register_and_sync(&mut self, shutdown: &CancellationToken) -> Result<(), LinkError> {
         let mut registered = false;
         while !shutdown.is_cancelled() {

@@ -36,12 +36,13 @@ pub fn ferry_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "ferry-cli"]).current_dir(repository());
+        // With the tests, so that what both need is compiled once.
+        build.args(["build", "--quiet", "-p", "ferry-cli", "-p", "ferry-tests"]).current_dir(repository());
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
         if cfg!(feature = "orc") {
-            build.args(["--features", "orc"]);
+            build.args(["--features", "ferry-cli/orc"]);
         }
         assert!(build.status().expect("cargo").success(), "ferry does not build");
         // target/PROFILE/deps/this-test

@@ -36,7 +36,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("node", &["ferry-common", "ferry-isal"]),
     ("coordinator", &["ferry-common", "ferry-kusto"]),
     ("cli", &["ferry-common", "ferry-kusto", "ferry-coordinator", "ferry-node", "ferry-local-adx"]),
-    ("tests", &["ferry-common"]),
+    ("tests", &["ferry-common", "ferry-kusto", "ferry-coordinator", "ferry-node"]),
 ];
 
 #[test]
@@ -71,6 +71,7 @@ const MODULES: &[(&str, &[(&str, &[&str])])] = &[
             ("duties", &["core", "state", "store", "attempts", "ingest", "access"]),
             ("api", &["core", "state", "store", "report"]),
             ("rpc", &["core", "store", "attempts"]),
+            ("rehearsal", &["core", "state", "store", "duties", "report", "rpc"]),
         ],
     ),
     (

@@ -202,7 +202,7 @@ impl Driver {
             Some(UnitState::Failed { failure }) => return self.fail(failure).await,
             _ => return Ok(Next::Wait(LOOK_INTERVAL)),
         }
-        match preflight::look(run, self.core.now()).await {
+        match preflight::look(&self.core, run).await {
             Ok((plan, warnings)) => {
                 let now = self.core.now();
                 self.core
@@ -334,7 +334,7 @@ impl Driver {
     /// Makes all rows visible at once. Asked again after any doubt: what is published already is found so.
     async fn publish(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         let rows = self.core.store.command_counts(&self.id).await?.rows_confirmed;
-        let failure = match publish::publish(run, rows).await {
+        let failure = match publish::publish(&self.core, run, rows).await {
             Published::Yes => return self.succeed(RunEvent::Published).await,
             Published::Never(failure) => return self.fail(failure).await,
             Published::NotYet(failure) => failure,

@@ -23,7 +23,7 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     if run.sweep_at.is_none_or(|at| at > core.now()) {
         return Ok(());
     }
-    let result = match drop_staging_table(run).await {
+    let result = match drop_staging_table(core, run).await {
         Ok(()) => sweep_blobs(core, run).await,
         failed => failed,
     };
@@ -33,11 +33,14 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     let was_clean = result.is_ok();
     core.live().entry(run.id.clone()).or_default().sweep_failure = result.err();
     // A silent node may wake up once more and stage a blob under its old lease; a commit may still be on its way.
-    let may_have_late_writers = run.lost_attempts > 0 || run.state != RunState::Succeeded;
+    // So may the making of a staging table whose answer was lost: it would make it again.
+    let makes_table = run.activity.sink.publish != Publish::Append;
+    let may_have_late_writers = run.lost_attempts > 0 || run.state != RunState::Succeeded || makes_table;
     let late_writer = may_have_late_writers && !run.is_swept;
+    let late_max = (core.limits.lease_ttl * 3).max(core.limits.settle_after);
     let next = match (was_clean, late_writer) {
         (true, false) => None,
-        (true, true) => Some(core.now().plus(core.limits.lease_ttl * 3)),
+        (true, true) => Some(core.now().plus(late_max)),
         (false, _) => Some(core.now().plus(RETRY_WAIT)),
     };
     core.change_run(&run.id, |mut row| {
@@ -50,11 +53,11 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
 }
 
 /// A run that was never admitted has made none.
-async fn drop_staging_table(run: &RunRow) -> Result<(), Failure> {
+async fn drop_staging_table(core: &Core, run: &RunRow) -> Result<(), Failure> {
     if run.activity.sink.publish == Publish::Append || run.times.started.is_none() {
         return Ok(());
     }
-    publish::drop_staging(run).await
+    publish::drop_staging(core, run).await
 }
 
 async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<(), Failure> {

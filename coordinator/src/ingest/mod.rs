@@ -11,7 +11,7 @@ mod watch;
 
 use crate::{
     access::Access,
-    core::{ChangeError, Core},
+    core::{ChangeError, Core, Sinks},
     state::{
         command::{CommandEvent, CommandState, Sent},
         unit::{RetryLimit, UnitEvent, UnitState},
@@ -24,7 +24,7 @@ use ferry_common::{
     failure::{Code, Failure, Fault, Retry, redact},
 };
 use ferry_kusto::{
-    Client, ClientOptions, KustoError, RequestId,
+    Client, ClientOptions, Engine, KustoError, RequestId,
     auth::{NoAuth, StaticBearer, TokenProvider},
     commands::{self, Ingest},
 };
@@ -45,15 +45,20 @@ const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
 
-/// A client of an activity's cluster.
-pub(crate) fn client_of(activity: &Activity) -> Result<Client, Failure> {
-    let auth = &activity.sink.auth;
-    let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
-        (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
-        _ => Arc::new(NoAuth),
-    };
-    let options = ClientOptions { server_timeout: REQUEST_TIMEOUT };
-    Client::new(&activity.sink.endpoint, tokens, options).map_err(|e| judged(&e))
+/// Signs in to the clusters that activities name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clusters;
+
+impl Sinks for Clusters {
+    fn open(&self, activity: &Activity) -> Result<Arc<dyn Engine>, Failure> {
+        let auth = &activity.sink.auth;
+        let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
+            (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
+            _ => Arc::new(NoAuth),
+        };
+        let options = ClientOptions { server_timeout: REQUEST_TIMEOUT };
+        Ok(Arc::new(Client::new(&activity.sink.endpoint, tokens, options).map_err(|e| judged(&e))?))
+    }
 }
 
 /// Judges an error of the cluster.
@@ -90,7 +95,7 @@ pub(crate) struct Step {
 /// Follows the commands of one run. Everything it remembers may be lost: the store has the rest.
 pub(crate) struct Ingester {
     core: Arc<Core>,
-    client: Client,
+    client: Arc<dyn Engine>,
     access: Access,
     capacity: u32,
     capacity_asked: Option<Millis>,
@@ -107,8 +112,8 @@ impl Ingester {
     pub(crate) fn new(core: Arc<Core>, run: &RunRow) -> Result<Self, Failure> {
         Ok(Self {
             silent_since: None,
+            client: core.sinks.open(&run.activity)?,
             core,
-            client: client_of(&run.activity)?,
             access: Access::open(&run.activity.staging)?,
             capacity: CAPACITY_UNKNOWN,
             capacity_asked: None,

@@ -1,26 +1,27 @@
 //! A look at the sink before a byte is staged: is it there, may we, does the table fit.
 
-use super::{client_of, judged, publish};
+use super::{judged, publish};
 use crate::{
+    core::Core,
     planner::{Plan, TableSchema, columns_to_add, columns_to_create, parse_cslschema, plan},
     store::RunRow,
 };
 use ferry_common::{
     activity::{Activity, Publish},
-    clock::Millis,
     failure::{Code, Failure, Fault, Retry},
 };
-use ferry_kusto::{Client, KustoError, RequestId, commands};
+use ferry_kusto::{Engine, KustoError, RequestId, commands};
 
 /// Looks at database and table, creates or extends the table where asked to, makes the plan, and the staging table where
 /// rows are to become visible all at once.
-pub(crate) async fn look(run: &RunRow, now: Millis) -> Result<(Plan, Vec<String>), Failure> {
+pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>), Failure> {
     let (activity, sample) = (&run.activity, run.sample.as_slice());
     // Who cannot open staging should hear it now.
     crate::access::Access::open(&activity.staging)?;
-    let client = client_of(activity)?;
+    let client = core.sinks.open(activity)?;
+    let client = &*client;
     let sink = &activity.sink;
-    let mut table = schema_of(&client, activity).await?;
+    let mut table = schema_of(client, activity).await?;
     if sink.create_table {
         let columns = columns_to_create(activity, sample, table.as_ref().unwrap_or(&TableSchema::Columns(Vec::new())))?;
         let command = commands::create_merge_table(&sink.table, &columns);
@@ -29,7 +30,7 @@ pub(crate) async fn look(run: &RunRow, now: Millis) -> Result<(Plan, Vec<String>
             .await
             .map_err(|e| create_failed(activity, &e))?;
         tracing::info!(table = sink.table, columns = columns.len(), "table is created or extended");
-        table = match schema_of(&client, activity).await? {
+        table = match schema_of(client, activity).await? {
             // Shown late or not at all: what was just created is known.
             None | Some(TableSchema::Hidden) => Some(TableSchema::Columns(columns)),
             shown => shown,
@@ -46,7 +47,7 @@ pub(crate) async fn look(run: &RunRow, now: Millis) -> Result<(Plan, Vec<String>
                 .map_err(|e| create_failed(activity, &e))?;
             tracing::info!(table = sink.table, columns = columns.len(), "table is extended");
             added = Some(format!("columns were added to the table: {}", command.text()));
-            table = schema_of(&client, activity).await?;
+            table = schema_of(client, activity).await?;
         }
     }
     let Some(table) = table else {
@@ -72,13 +73,13 @@ pub(crate) async fn look(run: &RunRow, now: Millis) -> Result<(Plan, Vec<String>
             TableSchema::Columns(columns) => Some(columns.as_slice()),
             TableSchema::Hidden => None,
         };
-        publish::prepare(&client, run, columns, now).await?;
+        publish::prepare(client, run, columns, core.now()).await?;
     }
     Ok((plan, warnings))
 }
 
 /// The table's columns; `None` if there is no such table.
-async fn schema_of(client: &Client, activity: &Activity) -> Result<Option<TableSchema>, Failure> {
+async fn schema_of(client: &dyn Engine, activity: &Activity) -> Result<Option<TableSchema>, Failure> {
     let sink = &activity.sink;
     let id = RequestId::generate("schema");
     match client.command(&sink.database, &commands::show_table_cslschema(&sink.table), &id).await {

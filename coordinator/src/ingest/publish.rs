@@ -4,15 +4,15 @@
 //! sent: they move what is in the staging table, which is nothing after the first time, and `replace` never drops extents
 //! of its own run. So before each sending, and after it, the two tables are looked at, and what they show decides.
 
-use super::{client_of, judged};
-use crate::store::RunRow;
+use super::judged;
+use crate::{core::Core, store::RunRow};
 use ferry_common::{
     activity::Publish,
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
 };
 use ferry_kusto::{
-    Client, KustoError, RequestId,
+    Engine, KustoError, RequestId,
     commands::{self, Command, TableColumn},
 };
 use std::time::Duration;
@@ -40,7 +40,7 @@ struct Total {
 
 /// Makes the run's staging table, and tries whether its rows may go on to the table.
 pub(super) async fn prepare(
-    client: &Client,
+    client: &dyn Engine,
     run: &RunRow,
     columns: Option<&[TableColumn]>,
     now: Millis,
@@ -91,17 +91,18 @@ pub(super) async fn prepare(
     }
 }
 
-async fn send(client: &Client, run: &RunRow, command: &Command) -> Result<ferry_kusto::Reply, KustoError> {
+async fn send(client: &dyn Engine, run: &RunRow, command: &Command) -> Result<ferry_kusto::Reply, KustoError> {
     client.command(&run.activity.sink.database, command, &RequestId::generate("publish")).await
 }
 
 /// Takes the next step, and tells where publishing stands. `expected` rows are to be published.
-pub(crate) async fn publish(run: &RunRow, expected: u64) -> Published {
-    let client = match client_of(&run.activity) {
+pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64) -> Published {
+    let client = match core.sinks.open(&run.activity) {
         Ok(client) => client,
         Err(failure) => return Published::NotYet(failure),
     };
-    match look(&client, run, expected).await {
+    let client = &*client;
+    match look(client, run, expected).await {
         Ok(None) => {}
         Ok(Some(known)) => return known,
         Err(e) => return Published::NotYet(Failure { retry: Retry::Backoff, ..judged(&e) }),
@@ -113,12 +114,12 @@ pub(crate) async fn publish(run: &RunRow, expected: u64) -> Published {
         Publish::Atomic | Publish::Append => commands::move_extents(&staging, &sink.table),
     };
     tracing::info!(run = %run.id, rows = expected, "publishing: {command}");
-    let sent = send(&client, run, &command).await;
+    let sent = send(client, run, &command).await;
     let failure = sent.err().map(|e| (judged(&e), e.outcome_is_unknown()));
     if let Some((failure, _)) = &failure {
         tracing::warn!(run = %run.id, code = %failure.code, "publishing, the cluster is looked at again after: {}", failure.message);
     }
-    match (look(&client, run, expected).await, failure) {
+    match (look(client, run, expected).await, failure) {
         (Ok(Some(known)), _) => known,
         // It was refused for good, and the staging table has all its rows still.
         (Ok(None), Some((failure, false))) if failure.retry == Retry::Never => Published::Never(failure),
@@ -137,7 +138,7 @@ fn own_tags(run: &RunRow) -> String {
 }
 
 /// What both tables show. `None`: the staging table is complete and nothing of it is published.
-async fn look(client: &Client, run: &RunRow, expected: u64) -> Result<Option<Published>, KustoError> {
+async fn look(client: &dyn Engine, run: &RunRow, expected: u64) -> Result<Option<Published>, KustoError> {
     let sink = &run.activity.sink;
     let staging = run.staging_table();
     let staged = match total(client, run, &staging, None).await {
@@ -179,7 +180,7 @@ async fn look(client: &Client, run: &RunRow, expected: u64) -> Result<Option<Pub
     }
 }
 
-async fn total(client: &Client, run: &RunRow, table: &str, tag_part: Option<&str>) -> Result<Total, KustoError> {
+async fn total(client: &dyn Engine, run: &RunRow, table: &str, tag_part: Option<&str>) -> Result<Total, KustoError> {
     let reply = send(client, run, &commands::show_extents_total(table, tag_part)).await?;
     let number = |row: &Vec<serde_json::Value>, column: &str| {
         reply.table.long(row, column).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
@@ -189,7 +190,7 @@ async fn total(client: &Client, run: &RunRow, table: &str, tag_part: Option<&str
 }
 
 /// Drops the run's staging table, with whatever came late. Nobody will publish it any more.
-pub(crate) async fn drop_staging(run: &RunRow) -> Result<(), Failure> {
-    let client = client_of(&run.activity)?;
-    send(&client, run, &commands::drop_table(&run.staging_table())).await.map(|_| ()).map_err(|e| judged(&e))
+pub(crate) async fn drop_staging(core: &Core, run: &RunRow) -> Result<(), Failure> {
+    let client = core.sinks.open(&run.activity)?;
+    send(&*client, run, &commands::drop_table(&run.staging_table())).await.map(|_| ()).map_err(|e| judged(&e))
 }

@@ -1,0 +1,77 @@
+//! A coordinator without ports: for tests that play both programs in one thread, in made-up time.
+
+pub use crate::core::Sinks;
+
+use crate::{
+    config::Limits,
+    core::Core,
+    duties, report,
+    rpc::node::NodeRpc,
+    state::run::RunEvent,
+    store::{RunRow, Store, StoreError, Write},
+};
+use ferry_common::{
+    activity::Activity,
+    clock::Clock,
+    id::RunId,
+    link::{MESSAGE_BYTES_MAX, NodeServiceServer},
+};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// A coordinator that runs its duties and answers nodes, and has no other door.
+pub struct Rehearsal {
+    core: Arc<Core>,
+    shutdown: CancellationToken,
+    duties: JoinHandle<()>,
+}
+
+impl Rehearsal {
+    /// Starts the duties.
+    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Arc<dyn Sinks>, limits: Limits) -> Self {
+        let core = Arc::new(Core::new(store, clock, sinks, limits));
+        let shutdown = CancellationToken::new();
+        let duties = tokio::spawn(duties::start(core.clone(), shutdown.clone()));
+        Self { core, shutdown, duties }
+    }
+
+    /// What answers nodes.
+    pub fn node_service(&self) -> Routes {
+        let rpc = NodeRpc::new(self.core.clone(), self.shutdown.clone());
+        let server = NodeServiceServer::new(rpc)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Routes::new(server)
+    }
+
+    /// Takes a run in.
+    pub async fn submit(&self, id: RunId, activity: Activity) -> Result<(), StoreError> {
+        let row = RunRow::new(id, activity, self.core.now());
+        self.core.store.commit(vec![Write::InsertRun(Box::new(row))]).await?;
+        self.core.ring();
+        Ok(())
+    }
+
+    /// Asks a run to end. It may have ended, or be past that.
+    pub async fn cancel(&self, id: &RunId) {
+        let _ = self.core.apply_to_run(id, RunEvent::CancelAsked, |_| {}).await;
+    }
+
+    /// The report of a run.
+    pub async fn report(&self, id: &RunId) -> Result<Option<Value>, StoreError> {
+        match self.core.store.run(id).await? {
+            Some(run) => report::run_report(&self.core, &run).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends wherever it is, in the middle of whatever it does: between two steps of it, not after them.
+    pub async fn kill(self) {
+        self.shutdown.cancel();
+        self.duties.abort();
+        let _ = self.duties.await;
+    }
+}

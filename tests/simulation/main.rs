@@ -1,0 +1,51 @@
+//! Both programs in one thread and in made-up time, with everything around them going wrong as a seed decides: messages
+//! lost, doubled and late, writes that fail or whose answer is lost, deaths in the middle of a write, nodes cut off,
+//! clocks that jump, a cluster that throttles, fails, loses answers and abandons operations.
+//!
+//! Coordinator, nodes, listing, cutting and staging are the real ones; the store is the one in memory; the network and the
+//! cluster are models. Afterwards each invariant must hold. A seed that fails prints itself: run it again with
+//! `SEED=n cargo test -p ferry-tests --test simulation`, and give it a test with a name.
+#![allow(clippy::unwrap_used, reason = "a simulation fails by panicking")]
+
+mod chance;
+mod cluster;
+mod network;
+mod store;
+mod world;
+
+use world::World;
+
+/// Seeds of a normal test run.
+const SEEDS: u64 = 500;
+
+/// Seeds from the environment: `SEED` for one, `SEEDS` for so many, from `SEED_FROM` on.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let from = number("SEED_FROM").unwrap_or(0);
+            from..from + number("SEEDS").unwrap_or(SEEDS)
+        }
+    }
+}
+
+#[test]
+fn no_row_is_lost_or_doubled_whatever_happens() {
+    let is_chatty = std::env::var("SEED").is_ok();
+    if is_chatty {
+        ferry_common::telemetry::init(ferry_common::telemetry::LogFormat::Text, "info");
+    }
+    let (mut failed, mut outcomes) = (Vec::new(), std::collections::BTreeMap::<String, u32>::new());
+    for seed in seeds() {
+        match World::play(seed) {
+            Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
+            Err(why) => {
+                eprintln!("seed {seed}: {why}");
+                failed.push(seed);
+            }
+        }
+    }
+    eprintln!("{outcomes:?}");
+    assert!(failed.is_empty(), "seeds that failed: {failed:?}");
+}

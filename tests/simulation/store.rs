@@ -1,0 +1,136 @@
+//! The store in memory, with writes that fail, and writes whose answer is lost.
+
+use crate::chance::Chance;
+use async_trait::async_trait;
+use ferry_common::{
+    clock::Millis,
+    id::{NodeId, RunId, UnitNumber},
+};
+use ferry_coordinator::store::{
+    ChunkRow, CommandCounts, CommandRow, Leases, MemoryStore, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow,
+    Write,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::sync::Notify;
+
+/// A store that outlives coordinators.
+#[derive(Clone)]
+pub(crate) struct ShakyStore {
+    inner: Arc<MemoryStore>,
+    chance: Chance,
+    /// Share of writes that fail; of these half have their effect.
+    share: f64,
+    is_calm: Arc<AtomicBool>,
+    /// A write was made, and whoever made it must die before it knows.
+    pub(crate) fatal: Arc<Notify>,
+}
+
+impl ShakyStore {
+    pub(crate) fn new(chance: Chance, share: f64) -> Self {
+        Self { inner: Arc::default(), chance, share, is_calm: Arc::default(), fatal: Arc::default() }
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub(crate) fn heal(&self) {
+        self.is_calm.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Store for ShakyStore {
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        tokio::task::yield_now().await;
+        let failed = || StoreError::Open { place: "simulated".to_owned(), why: "the write failed".to_owned() };
+        if self.is_calm.load(Ordering::Relaxed) || !self.chance.strikes(self.share) {
+            return self.inner.commit(writes).await;
+        }
+        match self.chance.number(0, 3) {
+            0 => Err(failed()),
+            1 => {
+                self.inner.commit(writes).await?;
+                Err(failed())
+            }
+            before_or_after => {
+                if before_or_after == 2 {
+                    self.inner.commit(writes).await?;
+                }
+                // It dies right here.
+                self.fatal.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError> {
+        self.inner.run(id).await
+    }
+
+    async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.live_runs().await
+    }
+
+    async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.recent_runs(limit).await
+    }
+
+    async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError> {
+        self.inner.unit(run, number).await
+    }
+
+    async fn pending_units(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        self.inner.pending_units(run, now, limit).await
+    }
+
+    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        self.inner.leased_units(which, limit).await
+    }
+
+    async fn files(
+        &self,
+        run: &RunId,
+        state: Option<&str>,
+        after: UnitNumber,
+        limit: u32,
+    ) -> Result<Vec<UnitRow>, StoreError> {
+        self.inner.files(run, state, after, limit).await
+    }
+
+    async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError> {
+        self.inner.unit_counts(run).await
+    }
+
+    async fn chunks(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<ChunkRow>, StoreError> {
+        self.inner.chunks(run, unit).await
+    }
+
+    async fn commands(&self, run: &RunId, state: &str, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        self.inner.commands(run, state, limit).await
+    }
+
+    async fn due_commands(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        self.inner.due_commands(run, now, limit).await
+    }
+
+    async fn doubtful_commands(&self, run: &RunId, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        self.inner.doubtful_commands(run, limit).await
+    }
+
+    async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError> {
+        self.inner.unit_commands(run, unit).await
+    }
+
+    async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError> {
+        self.inner.command_counts(run).await
+    }
+
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {
+        self.inner.node(id).await
+    }
+
+    async fn nodes(&self, since: Millis) -> Result<Vec<NodeRow>, StoreError> {
+        self.inner.nodes(since).await
+    }
+}

@@ -1,0 +1,336 @@
+//! One world: what is in it, what happens to it, and what must hold in the end.
+
+use crate::{
+    chance::Chance,
+    cluster::{Cluster, Faults},
+    network::{Network, Peer},
+    store::ShakyStore,
+};
+use ferry_common::{
+    activity::Activity,
+    clock::{Clock, Millis},
+    id::{RunId, RuntimeName},
+};
+use ferry_coordinator::{Limits, rehearsal::Rehearsal};
+use ferry_node::{NodeConfig, read::Roots};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Made-up time after which a run that has not ended is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(12 * 3600);
+/// Made-up time after the end in which late writers may come and the last sweep is made.
+const AFTERMATH: Duration = Duration::from_secs(600);
+
+/// A clock that follows the made-up time, and jumps when told to.
+struct JumpyClock {
+    start: Instant,
+    jumped_ms: AtomicI64,
+}
+
+impl Clock for JumpyClock {
+    fn now(&self) -> Millis {
+        let passed = i64::try_from(self.start.elapsed().as_millis()).unwrap();
+        Millis(1_800_000_000_000 + passed + self.jumped_ms.load(Ordering::Relaxed))
+    }
+}
+
+pub(crate) struct World {
+    chance: Chance,
+    clock: Arc<JumpyClock>,
+    folder: tempfile::TempDir,
+    cluster: Cluster,
+    store: ShakyStore,
+    network: Network,
+    nodes: Vec<Peer>,
+    nodes_started: u32,
+    coordinator: Option<(Rehearsal, CancellationToken)>,
+    /// Rows that the table had before, and those of the source.
+    before: Vec<String>,
+    source: Vec<String>,
+    publish: &'static str,
+    run: RunId,
+}
+
+impl World {
+    /// Plays a seed to its end. An error names the invariant that does not hold.
+    pub(crate) fn play(seed: u64) -> Result<String, String> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = Self::new(seed);
+            let outcome = world.live().await;
+            outcome.map_err(|why| {
+                let log = world.cluster.log();
+                format!("{why}\n(publish: {}) the cluster's log:\n{}", world.publish, log.join("\n"))
+            })
+        })
+    }
+
+    fn new(seed: u64) -> Self {
+        let chance = Chance::new(seed);
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("source")).unwrap();
+        fs::create_dir(folder.path().join("staging")).unwrap();
+        let clock = Arc::new(JumpyClock { start: Instant::now(), jumped_ms: AtomicI64::new(0) });
+        let share = |most_per_mille: u64| chance.number(0, most_per_mille) as f64 / 1_000.0;
+        let faults = Faults {
+            unreachable: share(100),
+            lost_before: share(100),
+            lost_after: share(200),
+            throttled: share(100),
+            failed: share(100),
+            operation: share(300),
+        };
+        let cluster = Cluster::new(chance.clone(), clock.clone(), faults);
+        let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
+        let before: Vec<String> = (0..chance.number(0, 3)).map(|n| format!("-{n},before")).collect();
+        cluster.create("T", "n:long,t:string", before.clone());
+        let source = write_source(&folder.path().join("source"), &chance);
+        Self {
+            store: ShakyStore::new(chance.clone(), share(50)),
+            network: Network::new(chance.clone(), share(150)),
+            chance,
+            clock,
+            folder,
+            cluster,
+            nodes: Vec::new(),
+            nodes_started: 0,
+            coordinator: None,
+            before,
+            source,
+            publish,
+            run: format!("seed-{seed}").parse().unwrap(),
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        let activity = json!({
+            "name": "simulated",
+            "source": {"type": "FileSystem", "folderPath": self.folder.path().join("source"),
+                       "format": {"type": "DelimitedText", "firstRowAsHeader": true}},
+            "sink": {"type": "AzureDataExplorer", "endpoint": "http://127.0.0.1:1", "database": "D", "table": "T",
+                     "publish": self.publish},
+            "staging": {"type": "FileSystem", "folderPath": self.folder.path().join("staging")},
+            "settings": {"chunkSizeMB": 0.0003, "attemptsMax": 100, "packSmallFiles": self.chance.strikes(0.5),
+                         "checkValues": false},
+        });
+        Activity::parse(&activity.to_string(), "activity").unwrap()
+    }
+
+    async fn live(&mut self) -> Result<String, String> {
+        self.start_coordinator();
+        for _ in 0..self.chance.number(1, 3) {
+            self.start_node();
+        }
+        let activity = self.activity();
+        while !self.is_submitted().await {
+            let run = self.run.clone();
+            if let Some((coordinator, _)) = &self.coordinator {
+                // The caller asks again until it is told; a write may be fatal.
+                let submitted = coordinator.submit(run, activity.clone());
+                let _ = tokio::time::timeout(Duration::from_secs(5), submitted).await;
+            }
+            self.go_on_for(Duration::from_secs(1)).await;
+        }
+        for _ in 0..self.chance.number(0, 8) {
+            self.go_on_for(self.chance.wait(8_000, 60_000)).await;
+            self.something_happens().await;
+        }
+        self.heal();
+        let mut left = STUCK_AFTER;
+        let report = loop {
+            self.go_on_for(Duration::from_secs(5)).await;
+            let report = self.report().await;
+            if report.as_ref().is_some_and(|r| r["status"] != "InProgress" && r["isSwept"] == true) {
+                break report.unwrap();
+            }
+            left = left.saturating_sub(Duration::from_secs(5));
+            if left.is_zero() {
+                return Err(format!("every run ends: it is stuck\n{}", brief(&report.unwrap_or_default())));
+            }
+        };
+        self.go_on_for(AFTERMATH).await;
+        self.judge(&report)
+    }
+
+    /// Time passes; a coordinator that a write was fatal to dies and comes back.
+    async fn go_on_for(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let fatal = self.store.fatal.clone();
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = fatal.notified() => self.restart_coordinator().await,
+            }
+        }
+    }
+
+    fn start_coordinator(&mut self) {
+        let store = Arc::new(self.store.clone());
+        // What goes wrong here goes on for longer than a plan may wait for it.
+        let limits = Limits { preflight_tries_max: 1_000, command_failures_max: 1_000, ..Limits::default() };
+        let coordinator = Rehearsal::start(store, self.clock.clone(), Arc::new(self.cluster.clone()), limits);
+        let ended = CancellationToken::new();
+        self.network.answer_with(Some((coordinator.node_service(), ended.clone())));
+        self.coordinator = Some((coordinator, ended));
+    }
+
+    async fn restart_coordinator(&mut self) {
+        if let Some((coordinator, ended)) = self.coordinator.take() {
+            self.network.answer_with(None);
+            ended.cancel();
+            coordinator.kill().await;
+        }
+        tokio::time::sleep(self.chance.wait(2_000, 40_000)).await;
+        self.start_coordinator();
+    }
+
+    fn start_node(&mut self) {
+        self.nodes_started += 1;
+        let config = NodeConfig {
+            coordinator: String::new(),
+            runtime: RuntimeName::default(),
+            name: format!("node-{}", self.nodes_started),
+            slots: u32::try_from(self.chance.number(1, 2)).unwrap(),
+            roots: Roots::new([self.folder.path().to_owned()]).unwrap(),
+            health: None,
+        };
+        self.nodes.push(self.network.start_node(config));
+    }
+
+    async fn something_happens(&mut self) {
+        let at = usize::try_from(self.chance.number(0, self.nodes.len() as u64 - 1)).unwrap();
+        match self.chance.number(0, 9) {
+            0..=2 => self.restart_coordinator().await,
+            // A node dies without a word, and another one comes.
+            3..=4 => {
+                self.nodes[at].is_cut.store(true, Ordering::Relaxed);
+                self.nodes[at].shutdown.cancel();
+                self.start_node();
+            }
+            // A node is told to end, and another one comes.
+            5 => {
+                self.nodes[at].shutdown.cancel();
+                self.start_node();
+            }
+            // A node is cut off, or stands still, and comes back.
+            6..=7 => {
+                self.nodes[at].is_cut.store(true, Ordering::Relaxed);
+                self.go_on_for(self.chance.wait(30_000, 90_000)).await;
+                self.nodes[at].is_cut.store(false, Ordering::Relaxed);
+            }
+            8 => {
+                let jump = i64::try_from(self.chance.number(0, 60_000)).unwrap() - 30_000;
+                self.clock.jumped_ms.fetch_add(jump, Ordering::Relaxed);
+            }
+            _ if self.chance.strikes(0.3) => {
+                let run = self.run.clone();
+                if let Some((coordinator, _)) = &self.coordinator {
+                    let _ = tokio::time::timeout(Duration::from_secs(5), coordinator.cancel(&run)).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing goes wrong from here on.
+    fn heal(&mut self) {
+        self.cluster.heal();
+        self.store.heal();
+        self.network.heal();
+        self.start_node();
+    }
+
+    async fn report(&self) -> Option<Value> {
+        let (coordinator, _) = self.coordinator.as_ref()?;
+        coordinator.report(&self.run).await.unwrap()
+    }
+
+    async fn is_submitted(&self) -> bool {
+        self.report().await.is_some()
+    }
+
+    fn judge(&self, report: &Value) -> Result<String, String> {
+        let table = self.cluster.rows("T");
+        let sorted = |mut rows: Vec<String>| {
+            rows.sort();
+            rows
+        };
+        let status = report["status"].as_str().unwrap_or_default();
+        let must = |holds: bool, invariant: &str| {
+            if holds { Ok(()) } else { Err(format!("{invariant}\ntable: {table:?}\n{}", brief(report))) }
+        };
+        let doubled = self.cluster.doubled_tags();
+        must(doubled.is_empty(), &format!("no command has its effect twice: {doubled:?}"))?;
+        let whole = match self.publish {
+            "replace" => self.source.clone(),
+            _ => sorted([self.before.clone(), self.source.clone()].concat()),
+        };
+        match (status, self.publish) {
+            ("Succeeded", _) => {
+                must(table == whole, "a run that succeeded has each row in the table once")?;
+                must(report["rowsCopied"] == self.source.len(), "the report counts each row once")?;
+                must(
+                    report["dataConsistencyVerification"]["VerificationResult"] == "Verified",
+                    "the report says that rows add up",
+                )?;
+            }
+            ("Cancelled", "append") => {
+                let mut once = table.clone();
+                once.dedup();
+                must(once == table, "a run that was cancelled has no row twice")?;
+                must(
+                    table.iter().all(|row| whole.contains(row)),
+                    "nothing is in the table that was not in the source",
+                )?;
+            }
+            ("Cancelled", _) => must(table == sorted(self.before.clone()), "all rows of a run become visible or none")?,
+            _ => must(false, "a run ends well, or as it was asked to")?,
+        }
+        must(self.cluster.tables() == ["T"], &format!("no staging table is left: {:?}", self.cluster.tables()))?;
+        let blobs = files_below(&self.folder.path().join("staging"));
+        must(blobs.is_empty(), &format!("no staging blob is left: {blobs:?}"))?;
+        Ok(format!("{} {status}", self.publish))
+    }
+}
+
+/// What of a report a reader of a failing seed wants.
+fn brief(report: &Value) -> String {
+    let of = |keys: &[&str]| keys.iter().map(|key| format!("{key}: {}", report[*key])).collect::<Vec<_>>().join("\n");
+    of(&["state", "status", "errors", "rowsRead", "rowsCopied", "warnings", "isSwept", "ingest"])
+}
+
+/// A few small files; returns their rows, sorted.
+fn write_source(folder: &Path, chance: &Chance) -> Vec<String> {
+    let (mut rows, mut number) = (Vec::new(), 0);
+    for file in 0..chance.number(1, 5) {
+        let mut text = "n,t\n".to_owned();
+        for _ in 0..chance.number(0, 60) {
+            let row = format!("{number},row number {number}");
+            text += &format!("{row}\n");
+            rows.push(row);
+            number += 1;
+        }
+        fs::write(folder.join(format!("{file}.csv")), text).unwrap();
+    }
+    rows.sort();
+    rows
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() { found.extend(files_below(&entry.path())) } else { found.push(entry.path()) }
+    }
+    found
+}
