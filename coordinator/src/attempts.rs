@@ -233,7 +233,13 @@ impl Core {
 
     /// Takes up a report. `Ok(true)`: the lease is not the reporter's any more, and nothing changed.
     async fn report(&self, report: Report) -> Result<bool, ChangeError> {
-        let Report { key, event, .. } = report;
+        let Report { mut key, event, .. } = report;
+        if self.is_unfenced
+            && let Some(unit) = self.store.unit(&key.run, key.unit).await?
+            && let Some(lease) = unit.state.lease()
+        {
+            key.token = lease.token.clone();
+        }
         let token = key.token.clone();
         let is_farewell = matches!(event, Event::Failed(_) | Event::GivenBack);
         if !is_farewell && !self.wants_attempts(&key.run).await? {

@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) sinks: Arc<dyn Sinks>,
     pub(crate) limits: Limits,
     pub(crate) started: Millis,
+    /// Sabotage, for tests alone: whoever reports is taken for the holder of the lease.
+    pub(crate) is_unfenced: bool,
     bell: watch::Sender<u64>,
     live: Mutex<HashMap<RunId, LiveRun>>,
 }
@@ -60,7 +62,16 @@ pub(crate) enum ChangeError {
 impl Core {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Arc<dyn Sinks>, limits: Limits) -> Self {
         let started = clock.now();
-        Self { store, clock, sinks, limits, started, bell: watch::Sender::new(0), live: Mutex::default() }
+        Self {
+            is_unfenced: false,
+            store,
+            clock,
+            sinks,
+            limits,
+            started,
+            bell: watch::Sender::new(0),
+            live: Mutex::default(),
+        }
     }
 
     pub(crate) fn now(&self) -> Millis {

@@ -30,9 +30,17 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Starts the duties.
-    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Arc<dyn Sinks>, limits: Limits) -> Self {
-        let core = Arc::new(Core::new(store, clock, sinks, limits));
+    /// Starts the duties. `is_unfenced` is sabotage: it proves that tests notice when leases are not held to.
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        sinks: Arc<dyn Sinks>,
+        limits: Limits,
+        is_unfenced: bool,
+    ) -> Self {
+        let mut core = Core::new(store, clock, sinks, limits);
+        core.is_unfenced = is_unfenced;
+        let core = Arc::new(core);
         let shutdown = CancellationToken::new();
         let duties = tokio::spawn(duties::start(core.clone(), shutdown.clone()));
         Self { core, shutdown, duties }

@@ -13,7 +13,7 @@ mod network;
 mod store;
 mod world;
 
-use world::World;
+use world::{Sabotage, World};
 
 /// Seeds of a normal test run.
 const SEEDS: u64 = 500;
@@ -38,7 +38,7 @@ fn no_row_is_lost_or_doubled_whatever_happens() {
     }
     let (mut failed, mut outcomes) = (Vec::new(), std::collections::BTreeMap::<String, u32>::new());
     for seed in seeds() {
-        match World::play(seed) {
+        match World::play(seed, Sabotage::None) {
             Ok(outcome) => *outcomes.entry(outcome).or_default() += 1,
             Err(why) => {
                 eprintln!("seed {seed}: {why}");
@@ -48,4 +48,27 @@ fn no_row_is_lost_or_doubled_whatever_happens() {
     }
     eprintln!("{outcomes:?}");
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
+}
+
+/// Seeds within which a missing protection must be found.
+const SABOTAGE_SEEDS: u64 = 200;
+
+fn is_found(sabotage: Sabotage) -> bool {
+    (0..SABOTAGE_SEEDS)
+        .any(|seed| World::play(seed, sabotage).inspect_err(|why| eprintln!("seed {seed}: {why}")).is_err())
+}
+
+#[test]
+fn it_is_found_when_reports_count_without_a_lease() {
+    assert!(is_found(Sabotage::Fencing));
+}
+
+#[test]
+fn it_is_found_when_nobody_looks_at_tags() {
+    assert!(is_found(Sabotage::Tags));
+}
+
+#[test]
+fn it_is_found_when_a_command_is_sent_again_without_waiting() {
+    assert!(is_found(Sabotage::Waiting));
 }

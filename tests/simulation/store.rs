@@ -11,7 +11,7 @@ use ferry_coordinator::store::{
     Write,
 };
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 use tokio::sync::Notify;
@@ -24,13 +24,32 @@ pub(crate) struct ShakyStore {
     /// Share of writes that fail; of these half have their effect.
     share: f64,
     is_calm: Arc<AtomicBool>,
+    /// Chunks that were taken from another attempt than the one that holds the unit.
+    pub(crate) trespassers: Arc<Mutex<Vec<String>>>,
     /// A write was made, and whoever made it must die before it knows.
     pub(crate) fatal: Arc<Notify>,
 }
 
 impl ShakyStore {
     pub(crate) fn new(chance: Chance, share: f64) -> Self {
-        Self { inner: Arc::default(), chance, share, is_calm: Arc::default(), fatal: Arc::default() }
+        Self {
+            inner: Arc::default(),
+            chance,
+            share,
+            is_calm: Arc::default(),
+            trespassers: Arc::default(),
+            fatal: Arc::default(),
+        }
+    }
+
+    /// A chunk is stored with the unit whose lease its reporter must hold.
+    fn watch(&self, writes: &[Write]) {
+        if let [Write::UpdateUnit(unit), Write::InsertChunk(row)] = writes
+            && unit.state.lease().is_none_or(|lease| lease.attempt != row.attempt)
+        {
+            let what = format!("chunk {} of unit {} by attempt {}", row.chunk.number, row.unit, row.attempt);
+            self.trespassers.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        }
     }
 
     /// From now on nothing goes wrong any more.
@@ -42,6 +61,7 @@ impl ShakyStore {
 #[async_trait]
 impl Store for ShakyStore {
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.watch(&writes);
         tokio::task::yield_now().await;
         let failed = || StoreError::Open { place: "simulated".to_owned(), why: "the write failed".to_owned() };
         if self.is_calm.load(Ordering::Relaxed) || !self.chance.strikes(self.share) {

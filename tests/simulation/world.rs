@@ -44,7 +44,21 @@ impl Clock for JumpyClock {
     }
 }
 
+/// A protection that is switched off, to prove that its absence is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// Nothing is.
+    None,
+    /// Reports count without a lease.
+    Fencing,
+    /// The tags of extents are not looked at, by ferry or by the cluster.
+    Tags,
+    /// A command is sent again at once when its answer is lost.
+    Waiting,
+}
+
 pub(crate) struct World {
+    sabotage: Sabotage,
     chance: Chance,
     clock: Arc<JumpyClock>,
     folder: tempfile::TempDir,
@@ -63,11 +77,11 @@ pub(crate) struct World {
 
 impl World {
     /// Plays a seed to its end. An error names the invariant that does not hold.
-    pub(crate) fn play(seed: u64) -> Result<String, String> {
+    pub(crate) fn play(seed: u64, sabotage: Sabotage) -> Result<String, String> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
         runtime.block_on(async {
-            let mut world = Self::new(seed);
+            let mut world = Self::new(seed, sabotage);
             let outcome = world.live().await;
             outcome.map_err(|why| {
                 let log = world.cluster.log();
@@ -76,7 +90,7 @@ impl World {
         })
     }
 
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, sabotage: Sabotage) -> Self {
         let chance = Chance::new(seed);
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("source")).unwrap();
@@ -91,12 +105,13 @@ impl World {
             failed: share(100),
             operation: share(300),
         };
-        let cluster = Cluster::new(chance.clone(), clock.clone(), faults);
+        let cluster = Cluster::new(chance.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
         let before: Vec<String> = (0..chance.number(0, 3)).map(|n| format!("-{n},before")).collect();
         cluster.create("T", "n:long,t:string", before.clone());
         let source = write_source(&folder.path().join("source"), &chance);
         Self {
+            sabotage,
             store: ShakyStore::new(chance.clone(), share(50)),
             network: Network::new(chance.clone(), share(150)),
             chance,
@@ -178,8 +193,13 @@ impl World {
     fn start_coordinator(&mut self) {
         let store = Arc::new(self.store.clone());
         // What goes wrong here goes on for longer than a plan may wait for it.
-        let limits = Limits { preflight_tries_max: 1_000, command_failures_max: 1_000, ..Limits::default() };
-        let coordinator = Rehearsal::start(store, self.clock.clone(), Arc::new(self.cluster.clone()), limits);
+        let mut limits = Limits { preflight_tries_max: 1_000, command_failures_max: 1_000, ..Limits::default() };
+        if self.sabotage == Sabotage::Waiting {
+            limits.settle_after = Duration::ZERO;
+        }
+        let sinks = Arc::new(self.cluster.clone());
+        let coordinator =
+            Rehearsal::start(store, self.clock.clone(), sinks, limits, self.sabotage == Sabotage::Fencing);
         let ended = CancellationToken::new();
         self.network.answer_with(Some((coordinator.node_service(), ended.clone())));
         self.coordinator = Some((coordinator, ended));
@@ -270,6 +290,8 @@ impl World {
         let must = |holds: bool, invariant: &str| {
             if holds { Ok(()) } else { Err(format!("{invariant}\ntable: {table:?}\n{}", brief(report))) }
         };
+        let trespassers = self.store.trespassers.lock().unwrap().clone();
+        must(trespassers.is_empty(), &format!("no report counts without its lease: {trespassers:?}"))?;
         let doubled = self.cluster.doubled_tags();
         must(doubled.is_empty(), &format!("no command has its effect twice: {doubled:?}"))?;
         let whole = match self.publish {

@@ -80,8 +80,8 @@ pub(super) async fn prepare(
             .await
             .map_err(|e| needs("Database User", &format!("makes staging table {staging}"), &e))?;
     }
-    // There is nothing to move yet: this only asks whether it may be done.
-    match send(client, run, &commands::move_extents(&staging, &sink.table)).await {
+    // Whenever this arrives, it moves nothing.
+    match send(client, run, &commands::try_move_extents(&staging, &sink.table)).await {
         Ok(_) => Ok(()),
         Err(e) if e.service().is_some_and(|e| !e.is_forbidden() && e.permanent) => {
             tracing::warn!(run = %run.id, "moving no extents, as a trial, failed: {}", judged(&e).message);
@@ -145,10 +145,21 @@ async fn look(client: &dyn Engine, run: &RunRow, expected: u64) -> Result<Option
         Err(KustoError::Service(e)) if e.is_entity_missing() => None,
         other => Some(other?),
     };
+    let mismatch = |what: String| Failure::new(Code::RowCountMismatch, Fault::Sink, Retry::Never, what);
     // The move is one transaction: where some rows of the run are, all are. What is in the staging table after it came
-    // late and is a double.
-    if total(client, run, &sink.table, Some(&own_tags(run))).await?.extents > 0 {
+    // late and is a double. Extents may have been merged with others since, which adds rows and takes none.
+    let own = total(client, run, &sink.table, Some(&own_tags(run))).await?;
+    if own.extents > 0 && own.rows >= expected {
         return Ok(Some(Published::Yes));
+    }
+    if own.extents > 0 {
+        let what = format!(
+            "table {:?} has {} of {expected} rows of the run: look for extents whose tags begin with {}",
+            sink.table,
+            own.rows,
+            own_tags(run)
+        );
+        return Ok(Some(Published::Never(mismatch(what))));
     }
     let is_empty = staged.is_none_or(|s| s.extents == 0);
     if is_empty && expected == 0 {
@@ -158,7 +169,6 @@ async fn look(client: &dyn Engine, run: &RunRow, expected: u64) -> Result<Option
         let all = total(client, run, &sink.table, None).await?;
         return Ok((all.extents == 0).then_some(Published::Yes));
     }
-    let mismatch = |what: String| Failure::new(Code::RowCountMismatch, Fault::Sink, Retry::Never, what);
     match staged {
         Some(staged) if staged.rows == expected => Ok(None),
         // Extents may be listed late; the driver asks again for a while.

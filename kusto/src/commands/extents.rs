@@ -21,6 +21,18 @@ pub fn move_extents(from: &str, to: &str) -> Command {
     ))
 }
 
+/// The same as [`move_extents`], of no extent whatever the table has: it asks only whether they may be moved.
+///
+/// Such a command may arrive late, when the table has extents.
+pub fn try_move_extents(from: &str, to: &str) -> Command {
+    Command(format!(
+        ".move extents to table {} with (setNewIngestionTime=true) \
+         <| .show table {} extents | where RowCount < 0 | project ExtentId, TableName",
+        name(to),
+        name(from)
+    ))
+}
+
 /// `.replace extents`: in one transaction the extents of `table` are dropped and those of `from` take their place.
 ///
 /// Extents that carry `own_tag_part` are not dropped: sent a second time, after its effect, the command has none.

@@ -5,7 +5,7 @@ mod ingest;
 mod show;
 mod table;
 
-pub use extents::{move_extents, replace_extents, show_extents_total};
+pub use extents::{move_extents, replace_extents, show_extents_total, try_move_extents};
 pub use ingest::{Ingest, IngestMapping, IngestSource, MappedColumn, MappedSource, ingest};
 pub use show::{
     show_capacity_ingestions, show_commands_by_request_id, show_data_operations, show_extents_by_tag,

@@ -56,6 +56,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("drop_table", drop_table("S")),
         ("forbid_merges", forbid_merges("S")),
         ("move_extents", move_extents("S", "T")),
+        ("try_move_extents", try_move_extents("S", "T")),
         ("replace_extents", replace_extents("T", "S", "ingest-by:ferry:r:0/")),
         ("show_extents_total", show_extents_total("S", None)),
         ("show_extents_total_tagged", show_extents_total("T", Some("ingest-by:ferry:r:0/"))),
