@@ -12,6 +12,10 @@ lint:
 test:
     cargo test --workspace
 
+# The simulation, with other seeds each time: `just soak SEEDS=100000`.
+soak SEEDS="SEEDS=10000":
+    env SEED_FROM=$(date +%s) {{SEEDS}} cargo test -p ferry-tests --test simulation no_row -- --nocapture
+
 # Needs cargo-deny.
 deny:
     cargo deny check

@@ -356,7 +356,7 @@ impl Engine for Cluster {
             return Err(lost());
         }
         if self.chance.strikes(faults.lost_after) {
-            let (cluster, late) = (self.clone(), self.chance.wait(100, LATE_MAX_MS));
+            let (cluster, late) = (self.clone(), self.chance.wait(5_000, LATE_MAX_MS));
             // In a task of its own: a client that is gone does not call it back.
             let carried_out = tokio::spawn(async move {
                 tokio::time::sleep(late).await;

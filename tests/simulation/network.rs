@@ -34,6 +34,8 @@ type Answering = Option<(Routes, CancellationToken)>;
 pub(crate) struct Network {
     answering: Arc<Mutex<Answering>>,
     chance: Chance,
+    /// What a message takes, mostly.
+    usual_ms: u64,
     share: f64,
     is_calm: Arc<AtomicBool>,
 }
@@ -47,7 +49,8 @@ pub(crate) struct Peer {
 
 impl Network {
     pub(crate) fn new(chance: Chance, share: f64) -> Self {
-        Self { answering: Arc::default(), chance, share, is_calm: Arc::default() }
+        let usual_ms = if chance.strikes(0.5) { 20 } else { chance.number(20, 5_000) };
+        Self { answering: Arc::default(), chance, usual_ms, share, is_calm: Arc::default() }
     }
 
     /// From now on nothing goes wrong any more.
@@ -85,7 +88,7 @@ impl Network {
     async fn call(&self, request: Request<Body>, is_cut: Arc<AtomicBool>) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await?.to_bytes();
-        tokio::time::sleep(self.chance.wait(20, 8_000)).await;
+        tokio::time::sleep(self.chance.wait(self.usual_ms, 8_000)).await;
         let is_lost = |network: &Self| is_cut.load(Ordering::Relaxed) || network.strikes();
         if is_lost(self) {
             tokio::time::sleep(self.chance.wait(1_000, 30_000)).await;
@@ -100,7 +103,7 @@ impl Network {
             });
         }
         let response = self.deliver(parts, bytes).await?;
-        tokio::time::sleep(self.chance.wait(20, 8_000)).await;
+        tokio::time::sleep(self.chance.wait(self.usual_ms, 8_000)).await;
         if is_lost(self) {
             return Err(Status::unavailable("the answer was lost"));
         }
