@@ -10,7 +10,7 @@ use ferry_common::{
     activity::Activity,
     id::{RunId, RuntimeName},
 };
-use ferry_coordinator::{Coordinator, CoordinatorConfig};
+use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
 use ferry_node::{NodeConfig, read::Roots};
 use serde_json::Value;
 use std::{
@@ -48,7 +48,7 @@ pub(crate) async fn copy(
     let config = CoordinatorConfig {
         grpc: ANY_PORT,
         http: ANY_PORT,
-        store: embedding.store.to_owned(),
+        store: StorePlace::Sqlite(embedding.store.to_owned()),
         limits: Default::default(),
     };
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;

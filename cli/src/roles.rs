@@ -6,7 +6,7 @@ use crate::{
 };
 use clap::Args;
 use ferry_common::id::RuntimeName;
-use ferry_coordinator::{Coordinator, CoordinatorConfig};
+use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
 use ferry_local_adx::{Faults, LocalAdx, LocalAdxConfig};
 use ferry_node::{NodeConfig, read::Roots};
 use std::{
@@ -24,9 +24,10 @@ pub(crate) struct CoordinatorArgs {
     /// Where programs dial in.
     #[arg(long, default_value = "127.0.0.1:7480", value_name = "ADDRESS")]
     http: SocketAddr,
-    /// What must survive: `sqlite:PATH`.
-    #[arg(long, env = "FERRY_STORE", default_value = "sqlite:ferry.db", value_name = "STORE")]
-    store: String,
+    /// What must survive: `sqlite:PATH`, or `postgres://USER@HOST/DATABASE` for several coordinators at once. A password
+    /// comes from FERRY_STORE or PGPASSWORD, so that no list of processes shows it.
+    #[arg(long, env = "FERRY_STORE", hide_env_values = true, default_value = "sqlite:ferry.db", value_name = "STORE")]
+    store: StorePlace,
     /// How long a node may be silent before its work goes to others.
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration, value_name = "TIME")]
     lease_ttl: Duration,
@@ -50,9 +51,6 @@ fn loopback_only(address: SocketAddr, flag: &str) -> Result<(), CliError> {
 pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
     loopback_only(args.grpc, "--grpc")?;
     loopback_only(args.http, "--http")?;
-    let Some(store) = args.store.strip_prefix("sqlite:") else {
-        return Err(CliError::Usage(format!("--store {:?}: only sqlite:PATH is supported yet", args.store)));
-    };
     if args.lease_ttl < LEASE_TTL_MIN {
         return Err(CliError::Usage(format!(
             "--lease-ttl must be at least {}",
@@ -60,7 +58,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
         )));
     }
     let mut config =
-        CoordinatorConfig { grpc: args.grpc, http: args.http, store: PathBuf::from(store), limits: Default::default() };
+        CoordinatorConfig { grpc: args.grpc, http: args.http, store: args.store, limits: Default::default() };
     config.limits.lease_ttl = args.lease_ttl;
     config.limits.settle_after = args.settle_after;
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;

@@ -142,7 +142,7 @@ impl Core {
             return Ok(());
         }
         let seen = NodeRow { last_seen: now, has_left: false, ..node.clone() };
-        self.store.commit(vec![Write::PutNode(seen)]).await
+        self.commit(vec![Write::PutNode(seen)]).await
     }
 
     /// A node says goodbye: what it holds is pending again at once.
@@ -156,7 +156,7 @@ impl Core {
         }
         if let Some(node) = self.store.node(id).await? {
             let left = NodeRow { has_left: true, last_seen: self.now(), ..node };
-            self.store.commit(vec![Write::PutNode(left)]).await?;
+            self.commit(vec![Write::PutNode(left)]).await?;
         }
         self.ring();
         Ok(())
@@ -187,7 +187,7 @@ impl Core {
             }
             unit.last_failure = failure.or(unit.last_failure);
             let to = unit.state.name();
-            match self.store.commit(vec![Write::UpdateUnit(Box::new(unit))]).await {
+            match self.commit(vec![Write::UpdateUnit(Box::new(unit))]).await {
                 Ok(()) => {
                     if from != to {
                         tracing::info!(%run, unit = %number, from, to, "unit changes");
@@ -313,7 +313,7 @@ impl Core {
             };
             writes.push(Write::UpdateUnit(Box::new(listing)));
             writes.push(Write::UpdateRun(Box::new(run)));
-            match self.store.commit(writes).await {
+            match self.commit(writes).await {
                 Ok(()) => {
                     if page.last {
                         self.ring();
@@ -345,7 +345,7 @@ impl Core {
             unit.state = unit.state.apply(UnitEvent::Renewed { token: key.token.clone(), expires })?;
             let row = ChunkRow { run: key.run.clone(), unit: key.unit, attempt: key.attempt, chunk: chunk.clone() };
             // The unit's revision fences: whoever takes the lease away meanwhile wins, and this is read again.
-            match self.store.commit(vec![Write::UpdateUnit(Box::new(unit)), Write::InsertChunk(row)]).await {
+            match self.commit(vec![Write::UpdateUnit(Box::new(unit)), Write::InsertChunk(row)]).await {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Conflict) => {}
                 Err(e) => return Err(e.into()),
@@ -408,7 +408,7 @@ impl Core {
                 raw_bytes: c.chunk.raw_bytes,
             });
             let writes = vec![Write::InsertCommands(commands.collect()), Write::UpdateUnit(Box::new(unit))];
-            match self.store.commit(writes).await {
+            match self.commit(writes).await {
                 Ok(()) => {
                     tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, chunks, rows, "unit is staged");
                     self.forget_progress(&key.run, key.unit);
@@ -538,7 +538,7 @@ impl Core {
                 writes.push(Write::DeleteFiles(run.id.clone()));
                 writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, units: 0, ..current })));
             }
-            match self.store.commit(writes).await {
+            match self.commit(writes).await {
                 Ok(()) => {
                     tracing::info!(run = %run.id, unit = %unit.number, attempt = unit.attempts, node = node.name, "unit is leased");
                     return Ok(Some(grant));

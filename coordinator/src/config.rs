@@ -1,6 +1,7 @@
 //! Checked settings of a coordinator.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use crate::store::StorePlace;
+use std::{net::SocketAddr, time::Duration};
 
 /// Settings of a coordinator.
 #[derive(Debug, Clone)]
@@ -9,8 +10,8 @@ pub struct CoordinatorConfig {
     pub grpc: SocketAddr,
     /// Where programs dial in. Port 0: any.
     pub http: SocketAddr,
-    /// File of the store.
-    pub store: PathBuf,
+    /// What must survive.
+    pub store: StorePlace,
     /// Limits.
     pub limits: Limits,
 }

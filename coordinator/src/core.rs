@@ -17,7 +17,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Conflicts in a row after which a change is given up: another writer is not the reason any more.
 const CONFLICTS_MAX: u32 = 20;
@@ -28,8 +28,34 @@ pub trait Sinks: Send + Sync {
     fn open(&self, activity: &Activity) -> Result<Arc<dyn Engine>, Failure>;
 }
 
+/// A coordinator's right to drive a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) run: RunId,
+    pub(crate) epoch: i64,
+    /// Until then nobody else takes the run.
+    until: Arc<Mutex<Instant>>,
+}
+
+impl Hold {
+    pub(crate) fn new(run: RunId, epoch: i64, until: Instant) -> Self {
+        Self { run, epoch, until: Arc::new(Mutex::new(until)) }
+    }
+
+    pub(crate) fn extend(&self, until: Instant) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        Instant::now() < *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Shared parts. What stands in memory alone may be lost at any time: progress bars and peaks.
+#[derive(Clone)]
 pub(crate) struct Core {
+    /// This life of the coordinator.
+    pub(crate) id: String,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sinks: Arc<dyn Sinks>,
@@ -38,7 +64,9 @@ pub(crate) struct Core {
     /// Sabotage, for tests alone: whoever reports is taken for the holder of the lease.
     pub(crate) is_unfenced: bool,
     bell: watch::Sender<u64>,
-    live: Mutex<HashMap<RunId, LiveRun>>,
+    live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
+    /// What goes with every write of a run's driver.
+    hold: Option<Hold>,
 }
 
 /// What is known of a run only while its attempts go on.
@@ -69,9 +97,29 @@ impl Core {
             sinks,
             limits,
             started,
+            hold: None,
+            id: uuid::Uuid::new_v4().to_string(),
             bell: watch::Sender::new(0),
-            live: Mutex::default(),
+            live: Arc::default(),
         }
+    }
+
+    /// The same, for the driver of a run: nothing is written unless it still is.
+    pub(crate) fn holding(&self, hold: Hold) -> Self {
+        Self { hold: Some(hold), ..self.clone() }
+    }
+
+    /// This driver may act on its run's behalf. Asked just before what cannot be taken back.
+    pub(crate) fn may_act(&self) -> bool {
+        self.store.is_exclusive() || self.hold.as_ref().is_none_or(Hold::is_held)
+    }
+
+    /// Writes everything or nothing.
+    pub(crate) async fn commit(&self, mut writes: Vec<Write>) -> Result<(), StoreError> {
+        if let Some(hold) = &self.hold {
+            writes.insert(0, Write::HoldRun { run: hold.run.clone(), epoch: hold.epoch });
+        }
+        self.store.commit(writes).await
     }
 
     pub(crate) fn now(&self) -> Millis {
@@ -113,7 +161,7 @@ impl Core {
             let (from, revision) = (old.state.name(), old.revision);
             let Some(new) = change(old)? else { return Ok(None) };
             debug_assert_eq!(new.revision, revision);
-            match self.store.commit(vec![Write::UpdateRun(Box::new(new.clone()))]).await {
+            match self.commit(vec![Write::UpdateRun(Box::new(new.clone()))]).await {
                 Ok(()) => {
                     if new.state.name() != from {
                         tracing::info!(run = %id, from, to = new.state.name(), "run changes");

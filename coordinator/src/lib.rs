@@ -70,7 +70,7 @@ impl Coordinator {
         let grpc = bind(config.grpc, "nodes", "--grpc").await?;
         let http = bind(config.http, "programs", "--http").await?;
         let (grpc_address, http_address) = (address_of(&grpc, config.grpc), address_of(&http, config.http));
-        let store = SqlStore::open_sqlite(&config.store).await?;
+        let store = SqlStore::open(&config.store).await?;
         let core =
             Arc::new(Core::new(Arc::new(store), Arc::new(SystemClock), Arc::new(ingest::Clusters), config.limits));
         Ok(Self { core, grpc, http, grpc_address, http_address })

@@ -58,7 +58,7 @@ impl Rehearsal {
     /// Takes a run in.
     pub async fn submit(&self, id: RunId, activity: Activity) -> Result<(), StoreError> {
         let row = RunRow::new(id, activity, self.core.now());
-        self.core.store.commit(vec![Write::InsertRun(Box::new(row))]).await?;
+        self.core.commit(vec![Write::InsertRun(Box::new(row))]).await?;
         self.core.ring();
         Ok(())
     }

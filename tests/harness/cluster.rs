@@ -14,11 +14,13 @@ pub struct ClusterOptions {
     pub slots: u32,
     /// Faults of local-adx.
     pub fault: String,
+    /// The coordinators' store; empty: a file of SQLite.
+    pub store: String,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, slots: 1, fault: String::new() }
+        Self { nodes: 3, slots: 1, fault: String::new(), store: String::new() }
     }
 }
 
@@ -37,6 +39,9 @@ pub struct Cluster {
     grpc_port: u16,
     http_port: u16,
     http: reqwest::Client,
+    store: String,
+    /// A second coordinator on the same store, and its ports.
+    second: Option<(Program, u16, u16)>,
 }
 
 impl Cluster {
@@ -63,7 +68,12 @@ impl Cluster {
             &[],
             folder.path().join("adx.log"),
         );
-        let coordinator = start_coordinator(&folder, &azurite, grpc_port, http_port);
+        let store = if options.store.is_empty() {
+            format!("sqlite:{}", folder.path().join("ferry.db").display())
+        } else {
+            options.store.clone()
+        };
+        let coordinator = start_coordinator(&folder, &azurite, &store, "coordinator", grpc_port, http_port);
         let mut cluster = Self {
             folder,
             azurite,
@@ -74,6 +84,8 @@ impl Cluster {
             grpc_port,
             http_port,
             http: reqwest::Client::new(),
+            store,
+            second: None,
         };
         for _ in 0..options.nodes {
             cluster.add_node(options.slots);
@@ -88,11 +100,15 @@ impl Cluster {
 
     /// Starts one more node.
     pub fn add_node(&mut self, slots: u32) {
+        self.add_node_at(self.grpc_port, slots);
+    }
+
+    fn add_node_at(&mut self, port: u16, slots: u32) {
         let name = format!("node-{}", self.nodes.len());
         let arguments = [
             "node".into(),
             "--coordinator".into(),
-            format!("http://127.0.0.1:{}", self.grpc_port),
+            format!("http://127.0.0.1:{port}"),
             "--name".into(),
             name.clone(),
             "--slots".into(),
@@ -106,13 +122,76 @@ impl Cluster {
     /// Kills the coordinator without a word, and starts it again on the same store.
     pub async fn restart_coordinator(&mut self) {
         self.coordinator.kill();
-        self.coordinator = start_coordinator(&self.folder, &self.azurite, self.grpc_port, self.http_port);
+        self.start_first().await;
+    }
+
+    async fn start_first(&mut self) {
+        let (grpc, http) = (self.grpc_port, self.http_port);
+        self.coordinator = start_coordinator(&self.folder, &self.azurite, &self.store, "coordinator", grpc, http);
         self.wait_ready().await;
     }
 
+    /// Starts a second coordinator on the same store.
+    pub async fn add_coordinator(&mut self) {
+        let (grpc, http) = self.second.as_ref().map_or_else(|| (free_port(), free_port()), |s| (s.1, s.2));
+        let program = start_coordinator(&self.folder, &self.azurite, &self.store, "second", grpc, http);
+        self.second = Some((program, grpc, http));
+        self.wait_ready_at(http).await;
+    }
+
+    /// Starts a node of the second coordinator.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn add_node_of_second(&mut self, slots: u32) {
+        let port = self.second.as_ref().expect("a second coordinator").1;
+        self.add_node_at(port, slots);
+    }
+
+    /// Kills the coordinator that drives the run, without a word; false if the run has ended.
+    pub async fn kill_driver(&mut self, run: &str) -> bool {
+        if self.look(run).await.is_some_and(|r| r["isFinal"] == true) {
+            return false;
+        }
+        // The one that wrote last of the run's commands.
+        let drives = |program: &Program| {
+            let log = Self::log_of(program);
+            log.lines().rev().find(|line| line.contains("ingest command changes")).map(str::to_owned)
+        };
+        let second = self.second.as_ref().and_then(|(program, ..)| drives(program));
+        if second > drives(&self.coordinator) {
+            if let Some((program, ..)) = &mut self.second {
+                program.kill();
+            }
+        } else {
+            self.coordinator.kill();
+        }
+        true
+    }
+
+    /// Starts again whichever coordinator was killed.
+    pub async fn restart_killed(&mut self) {
+        if self.coordinator.has_ended() {
+            self.start_first().await;
+        }
+        if self.second.as_mut().is_some_and(|(program, ..)| program.has_ended()) {
+            self.add_coordinator().await;
+        }
+    }
+
+    /// Messages of all coordinators.
+    pub fn coordinator_logs(&self) -> String {
+        let second = self.second.as_ref().map(|(program, ..)| Self::log_of(program)).unwrap_or_default();
+        Self::log_of(&self.coordinator) + &second
+    }
+
     async fn wait_ready(&self) {
+        self.wait_ready_at(self.http_port).await;
+    }
+
+    async fn wait_ready_at(&self, port: u16) {
         wait_for("the coordinator", || async {
-            let url = format!("http://127.0.0.1:{}/readyz", self.http_port);
+            let url = format!("http://127.0.0.1:{port}/readyz");
             self.http.get(url).send().await.ok().filter(|r| r.status().is_success())
         })
         .await;
@@ -231,19 +310,18 @@ impl Cluster {
     }
 }
 
-fn start_coordinator(folder: &TempDir, azurite: &Azurite, grpc: u16, http: u16) -> Program {
+fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &str, grpc: u16, http: u16) -> Program {
     let arguments = [
         "coordinator".into(),
         "--grpc".into(),
         format!("127.0.0.1:{grpc}"),
         "--http".into(),
         format!("127.0.0.1:{http}"),
-        "--store".into(),
-        format!("sqlite:{}", folder.path().join("ferry.db").display()),
         "--lease-ttl".into(),
         "4s".into(),
         "--settle-after".into(),
         "5s".into(),
     ];
-    Program::ferry(&arguments, &[("FERRY_TEST_KEY", azurite.key().to_owned())], folder.path().join("coordinator.log"))
+    let environment = [("FERRY_TEST_KEY", azurite.key().to_owned()), ("FERRY_STORE", store.to_owned())];
+    Program::ferry(&arguments, &environment, folder.path().join(format!("{name}.log")))
 }

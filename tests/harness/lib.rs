@@ -4,11 +4,13 @@
 mod azurite;
 mod cluster;
 mod flights;
+mod postgres;
 mod program;
 
 pub use azurite::Azurite;
 pub use cluster::{Cluster, ClusterOptions};
 pub use flights::{Facts, write_flights};
+pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, repository, tools};
 
 use std::time::{Duration, Instant};

@@ -134,6 +134,14 @@ impl Program {
         self.child.wait().expect("wait");
     }
 
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn wait(&mut self) {
+        self.child.wait().expect("wait");
+    }
+
     /// Asks it to end, and waits for that.
     ///
     /// # Panics

@@ -9,3 +9,4 @@ mod formats;
 mod parser;
 mod publish;
 mod storage;
+mod stores;

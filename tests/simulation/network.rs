@@ -26,8 +26,8 @@ use tower::ServiceExt as _;
 /// As long as a node's own client waits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The coordinator that answers now, and the word of its end.
-type Answering = Option<(Routes, CancellationToken)>;
+/// The coordinators that answer now, and the word of their end.
+type Answering = Vec<(Routes, CancellationToken)>;
 
 /// The network.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl Network {
         self.is_calm.store(true, Ordering::Relaxed);
     }
 
-    /// Calls go to this coordinator from now on, or to none.
+    /// Calls go to any of these coordinators from now on.
     pub(crate) fn answer_with(&self, answering: Answering) {
         *self.answering.lock().unwrap_or_else(PoisonError::into_inner) = answering;
     }
@@ -112,7 +112,10 @@ impl Network {
 
     async fn deliver(&self, parts: Parts, bytes: Bytes) -> Result<Response<Body>, Status> {
         let answering = self.answering.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((routes, ended)) = answering else { return Err(Status::unavailable("nobody answers")) };
+        let any = self.chance.number(0, answering.len().max(1) as u64 - 1);
+        let Some((routes, ended)) = answering.into_iter().nth(usize::try_from(any).unwrap_or(0)) else {
+            return Err(Status::unavailable("nobody answers"));
+        };
         let request = Request::from_parts(parts, Body::new(Full::new(bytes)));
         tokio::select! {
             response = routes.oneshot(request) => match response {

@@ -14,7 +14,7 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 
 /// A store that outlives coordinators.
 #[derive(Clone)]
@@ -26,20 +26,23 @@ pub(crate) struct ShakyStore {
     is_calm: Arc<AtomicBool>,
     /// Chunks that were taken from another attempt than the one that holds the unit.
     pub(crate) trespassers: Arc<Mutex<Vec<String>>>,
-    /// A write was made, and whoever made it must die before it knows.
-    pub(crate) fatal: Arc<Notify>,
+    /// Which coordinator's it is.
+    owner: u32,
+    /// Coordinators that must die: a write of theirs was made or not, and they do not know.
+    fatal: mpsc::UnboundedSender<u32>,
 }
 
 impl ShakyStore {
-    pub(crate) fn new(chance: Chance, share: f64) -> Self {
-        Self {
-            inner: Arc::default(),
-            chance,
-            share,
-            is_calm: Arc::default(),
-            trespassers: Arc::default(),
-            fatal: Arc::default(),
-        }
+    /// The store, and where it tells of coordinators that must die.
+    pub(crate) fn new(chance: Chance, share: f64) -> (Self, mpsc::UnboundedReceiver<u32>) {
+        let (fatal, dying) = mpsc::unbounded_channel();
+        let (inner, is_calm, trespassers) = (Arc::default(), Arc::default(), Arc::default());
+        (Self { inner, chance, share, is_calm, trespassers, owner: 0, fatal }, dying)
+    }
+
+    /// The same store, for one coordinator.
+    pub(crate) fn of(&self, owner: u32) -> Self {
+        Self { owner, ..self.clone() }
     }
 
     /// A chunk is stored with the unit whose lease its reporter must hold.
@@ -60,6 +63,10 @@ impl ShakyStore {
 
 #[async_trait]
 impl Store for ShakyStore {
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         self.watch(&writes);
         tokio::task::yield_now().await;
@@ -78,7 +85,7 @@ impl Store for ShakyStore {
                     self.inner.commit(writes).await?;
                 }
                 // It dies right here.
-                self.fatal.notify_one();
+                let _ = self.fatal.send(self.owner);
                 std::future::pending().await
             }
         }

@@ -15,6 +15,7 @@ use ferry_coordinator::{Limits, rehearsal::Rehearsal};
 use ferry_node::{NodeConfig, read::Roots};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -23,7 +24,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Made-up time after which a run that has not ended is stuck.
@@ -67,7 +68,10 @@ pub(crate) struct World {
     network: Network,
     nodes: Vec<Peer>,
     nodes_started: u32,
-    coordinator: Option<(Rehearsal, CancellationToken)>,
+    /// Those that live, by number.
+    coordinators: BTreeMap<u32, (Rehearsal, CancellationToken)>,
+    coordinators_started: u32,
+    dying: mpsc::UnboundedReceiver<u32>,
     /// Rows that the table had before, and those of the source.
     before: Vec<String>,
     source: Vec<String>,
@@ -106,13 +110,14 @@ impl World {
             operation: share(300),
         };
         let cluster = Cluster::new(chance.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
+        let (store, dying) = ShakyStore::new(chance.clone(), share(50));
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
         let before: Vec<String> = (0..chance.number(0, 3)).map(|n| format!("-{n},before")).collect();
         cluster.create("T", "n:long,t:string", before.clone());
         let source = write_source(&folder.path().join("source"), &chance);
         Self {
             sabotage,
-            store: ShakyStore::new(chance.clone(), share(50)),
+            store,
             network: Network::new(chance.clone(), share(150)),
             chance,
             clock,
@@ -120,7 +125,9 @@ impl World {
             cluster,
             nodes: Vec::new(),
             nodes_started: 0,
-            coordinator: None,
+            coordinators: BTreeMap::new(),
+            coordinators_started: 0,
+            dying,
             before,
             source,
             publish,
@@ -143,14 +150,16 @@ impl World {
     }
 
     async fn live(&mut self) -> Result<String, String> {
-        self.start_coordinator();
+        for _ in 0..self.chance.number(1, 2) {
+            self.start_coordinator();
+        }
         for _ in 0..self.chance.number(1, 3) {
             self.start_node();
         }
         let activity = self.activity();
         while !self.is_submitted().await {
             let run = self.run.clone();
-            if let Some((coordinator, _)) = &self.coordinator {
+            if let Some((coordinator, _)) = self.coordinators.values().next() {
                 // The caller asks again until it is told; a write may be fatal.
                 let submitted = coordinator.submit(run, activity.clone());
                 let _ = tokio::time::timeout(Duration::from_secs(5), submitted).await;
@@ -178,20 +187,21 @@ impl World {
         self.judge(&report)
     }
 
-    /// Time passes; a coordinator that a write was fatal to dies and comes back.
+    /// Time passes; a coordinator that a write was fatal to dies, and another one comes.
     async fn go_on_for(&mut self, time: Duration) {
         let until = Instant::now() + time;
         loop {
-            let fatal = self.store.fatal.clone();
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                () = fatal.notified() => self.restart_coordinator().await,
+                Some(number) = self.dying.recv() => self.restart_coordinator(number).await,
             }
         }
     }
 
     fn start_coordinator(&mut self) {
-        let store = Arc::new(self.store.clone());
+        self.coordinators_started += 1;
+        let number = self.coordinators_started;
+        let store = Arc::new(self.store.of(number));
         // What goes wrong here goes on for longer than a plan may wait for it.
         let mut limits = Limits { preflight_tries_max: 1_000, command_failures_max: 1_000, ..Limits::default() };
         if self.sabotage == Sabotage::Waiting {
@@ -200,17 +210,20 @@ impl World {
         let sinks = Arc::new(self.cluster.clone());
         let coordinator =
             Rehearsal::start(store, self.clock.clone(), sinks, limits, self.sabotage == Sabotage::Fencing);
-        let ended = CancellationToken::new();
-        self.network.answer_with(Some((coordinator.node_service(), ended.clone())));
-        self.coordinator = Some((coordinator, ended));
+        self.coordinators.insert(number, (coordinator, CancellationToken::new()));
+        self.answer();
     }
 
-    async fn restart_coordinator(&mut self) {
-        if let Some((coordinator, ended)) = self.coordinator.take() {
-            self.network.answer_with(None);
-            ended.cancel();
-            coordinator.kill().await;
-        }
+    fn answer(&self) {
+        let answering = self.coordinators.values().map(|(c, ended)| (c.node_service(), ended.clone()));
+        self.network.answer_with(answering.collect());
+    }
+
+    async fn restart_coordinator(&mut self, number: u32) {
+        let Some((coordinator, ended)) = self.coordinators.remove(&number) else { return };
+        self.answer();
+        ended.cancel();
+        coordinator.kill().await;
         tokio::time::sleep(self.chance.wait(2_000, 40_000)).await;
         self.start_coordinator();
     }
@@ -231,7 +244,11 @@ impl World {
     async fn something_happens(&mut self) {
         let at = usize::try_from(self.chance.number(0, self.nodes.len() as u64 - 1)).unwrap();
         match self.chance.number(0, 9) {
-            0..=2 => self.restart_coordinator().await,
+            0..=2 => {
+                let at = usize::try_from(self.chance.number(0, self.coordinators.len() as u64 - 1)).unwrap();
+                let number = self.coordinators.keys().nth(at).copied();
+                self.restart_coordinator(number.unwrap_or(0)).await;
+            }
             // A node dies without a word, and another one comes.
             3..=4 => {
                 self.nodes[at].is_cut.store(true, Ordering::Relaxed);
@@ -255,7 +272,7 @@ impl World {
             }
             _ if self.chance.strikes(0.3) => {
                 let run = self.run.clone();
-                if let Some((coordinator, _)) = &self.coordinator {
+                if let Some((coordinator, _)) = self.coordinators.values().next() {
                     let _ = tokio::time::timeout(Duration::from_secs(5), coordinator.cancel(&run)).await;
                 }
             }
@@ -272,7 +289,7 @@ impl World {
     }
 
     async fn report(&self) -> Option<Value> {
-        let (coordinator, _) = self.coordinator.as_ref()?;
+        let (coordinator, _) = self.coordinators.values().next()?;
         coordinator.report(&self.run).await.unwrap()
     }
 

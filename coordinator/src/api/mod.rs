@@ -111,7 +111,7 @@ async fn submit_run(State(core): State<Arc<Core>>, body: String) -> Result<Respo
         None => RunId::generate(),
     };
     let row = RunRow::new(id.clone(), activity, core.now());
-    match core.store.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await {
+    match core.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await {
         Ok(()) => {
             tracing::info!(run = %id, activity = row.activity.name, "run is submitted");
             core.ring();
@@ -195,7 +195,7 @@ async fn drain_node(State(core): State<Arc<Core>>, Path(name): Path<String>) -> 
     }
     for node in &mut nodes {
         node.is_draining = true;
-        core.store.commit(vec![Write::PutNode(node.clone())]).await?;
+        core.commit(vec![Write::PutNode(node.clone())]).await?;
     }
     core.ring();
     Ok(Json(json!({"nodes": report::node_views(&core, nodes).await?})).into_response())

@@ -1,6 +1,7 @@
 //! What the coordinator does by itself, again and again. There is no recovery mode: after a restart the same duties look
 //! at the same rows.
 
+mod holding;
 mod leases;
 mod runs;
 mod sweep;

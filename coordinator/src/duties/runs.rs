@@ -1,8 +1,12 @@
 //! Drives runs: each live run has one driver, which looks at its rows, applies what follows, and then acts.
 
-use super::{LOOK_INTERVAL, sweep};
+use super::{
+    LOOK_INTERVAL,
+    holding::{self, Watch},
+    sweep,
+};
 use crate::{
-    core::{ChangeError, Core},
+    core::{ChangeError, Core, Hold},
     ingest::{
         Ingester, preflight,
         publish::{self, Published},
@@ -40,6 +44,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
     let mut drivers = JoinSet::new();
     let driven: Arc<Mutex<HashSet<RunId>>> = Arc::default();
     let mut bell = core.bell();
+    let mut watch = Watch::default();
     while !shutdown.is_cancelled() {
         match core.store.live_runs().await {
             Err(e) => tracing::error!("runs: {e}"),
@@ -48,20 +53,25 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                     !r.state.is_final() && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
                 };
                 let mut active = runs.iter().filter(is_active).count();
+                watch.retain(&runs);
                 for run in runs {
-                    let mut driven_now = driven.lock().unwrap_or_else(PoisonError::into_inner);
+                    let is_driven = driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&run.id);
                     // A run that only waits to be swept takes nobody's place.
                     let has_place = run.state.is_final() || active < core.limits.runs_active_max;
-                    if has_place && driven_now.insert(run.id.clone()) {
-                        active += usize::from(!run.state.is_final());
-                        let (core, shutdown, driven) = (core.clone(), shutdown.clone(), driven.clone());
-                        drivers.spawn(async move {
-                            let id = run.id.clone();
-                            Driver::new(core.clone(), run.id).drive(shutdown).await;
-                            core.live().remove(&id);
-                            driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                        });
+                    if is_driven || !has_place || !watch.may_claim(&core, &run) {
+                        continue;
                     }
+                    let hold = match holding::claim(&core, &run).await {
+                        Ok(Some(hold)) => hold,
+                        Ok(None) => continue,
+                        Err(e) => {
+                            tracing::error!(run = %run.id, "{e}");
+                            continue;
+                        }
+                    };
+                    active += usize::from(!run.state.is_final());
+                    driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id.clone());
+                    drivers.spawn(drive(core.clone(), hold, shutdown.clone(), driven.clone()));
                 }
             }
         }
@@ -73,6 +83,18 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
         }
     }
     while drivers.join_next().await.is_some() {}
+}
+
+/// Drives one run for as long as it is this coordinator's.
+async fn drive(core: Arc<Core>, hold: Hold, shutdown: CancellationToken, driven: Arc<Mutex<HashSet<RunId>>>) {
+    let id = hold.run.clone();
+    let driver = Driver::new(Arc::new(core.holding(hold.clone())), id.clone());
+    tokio::select! {
+        () = driver.drive(shutdown.clone()) => holding::release(&core, &hold).await,
+        () = holding::keep(&core, &hold) => {}
+    }
+    core.live().remove(&id);
+    driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
 }
 
 /// What a driver does next.
@@ -185,7 +207,7 @@ impl Driver {
         admitted.state = admitted.state.apply(RunEvent::Admitted)?;
         admitted.times.started = Some(self.core.now());
         let writes = vec![Write::InsertUnits(vec![listing]), Write::UpdateRun(Box::new(admitted))];
-        match self.core.store.commit(writes).await {
+        match self.core.commit(writes).await {
             Ok(()) => tracing::info!(run = %self.id, from = "Queued", to = "Planning", "run changes"),
             Err(StoreError::Conflict) => {}
             Err(e) => return Err(e.into()),
@@ -375,13 +397,13 @@ impl Driver {
                 unit.state = unit.state.apply(UnitEvent::Confirmed)?;
                 writes.push(Write::UpdateUnit(Box::new(unit)));
             }
-            self.core.store.commit(writes).await?;
+            self.core.commit(writes).await?;
         }
     }
 
     /// Drops what is not begun, follows what is in flight to its end, and ends the run.
     async fn drain(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
-        self.core.store.commit(vec![Write::DropUnits(self.id.clone())]).await?;
+        self.core.commit(vec![Write::DropUnits(self.id.clone())]).await?;
         // Nodes are told to stop with their next word, and give back when they write nothing more; a silent one's lease
         // ends.
         let counts = self.core.store.unit_counts(&self.id).await?;

@@ -202,6 +202,10 @@ impl Ingester {
         let request_id = RequestId::generate("ingest");
         let sent = Sent { request_id: request_id.as_str().to_owned(), at: self.core.now() };
         let Some(command) = self.change(command, CommandEvent::Sending(sent)).await? else { return Ok(None) };
+        if !self.core.may_act() {
+            // It was stored as sent, and is not: whoever drives the run now finds that out.
+            return Ok(None);
+        }
         let reply = self.client.command(&run.activity.sink.database, &text, &request_id).await;
         match reply {
             Ok(reply) => {
@@ -297,7 +301,7 @@ impl Ingester {
             unit.state = state;
             writes.push(Write::UpdateUnit(Box::new(unit)));
         }
-        match self.core.store.commit(writes).await {
+        match self.core.commit(writes).await {
             Ok(()) => {}
             Err(StoreError::Conflict) => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -345,7 +349,7 @@ impl Ingester {
             unit.last_failure = Some(failure.clone());
             writes.push(Write::UpdateUnit(Box::new(unit)));
         }
-        self.core.store.commit(writes).await?;
+        self.core.commit(writes).await?;
         Ok(is_over.then_some(failure))
     }
 }

@@ -114,6 +114,11 @@ pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64) -> Publish
         Publish::Atomic | Publish::Append => commands::move_extents(&staging, &sink.table),
     };
     tracing::info!(run = %run.id, rows = expected, "publishing: {command}");
+    if !core.may_act() {
+        let failure =
+            Failure::new(Code::SinkFailed, Fault::Runtime, Retry::Backoff, "another coordinator drives the run");
+        return Published::NotYet(failure);
+    }
     let sent = send(client, run, &command).await;
     let failure = sent.err().map(|e| (judged(&e), e.outcome_is_unknown()));
     if let Some((failure, _)) = &failure {

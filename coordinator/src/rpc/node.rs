@@ -89,7 +89,7 @@ impl NodeService for NodeRpc {
             has_left: false,
         };
         tracing::info!(node = %node.id, name = node.name, runtime = %node.runtime, slots = node.slots, "node registers");
-        self.core.store.commit(vec![Write::PutNode(node)]).await.map_err(|e| store_failed(&e))?;
+        self.core.commit(vec![Write::PutNode(node)]).await.map_err(|e| store_failed(&e))?;
         Ok(Response::new(pb::RegisterResponse {
             version,
             lease_ttl_ms: self.core.limits.lease_ttl.as_millis() as u64,

@@ -1,6 +1,6 @@
 //! What every store must do, as one suite that each adapter runs.
 
-use super::{ChunkRow, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, UnitRow, Write};
+use super::{ChunkRow, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, UnitRow, Write};
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
     run::{RunEvent, RunState},
@@ -90,6 +90,21 @@ async fn runs(store: &dyn Store) {
         is_conflict(&store.commit(vec![Write::UpdateRun(Box::new(stale.clone()))]).await),
         "a stale write must be refused"
     );
+
+    let (run, name) = (&stale.id, |text: &str| text.to_owned());
+    let claim = |coordinator: &str, epoch| Write::ClaimRun { run: run.clone(), coordinator: name(coordinator), epoch };
+    let driver = async || store.run(run).await.unwrap().unwrap().driver;
+    store.commit(vec![claim("c1", 0)]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![claim("c2", 0)]).await), "a run must be taken once an epoch");
+    store.commit(vec![Write::BeatRun { run: run.clone(), epoch: 1 }]).await.unwrap();
+    assert_eq!(driver().await, Driver { coordinator: name("c1"), epoch: 1, beat: 1 });
+    store.commit(vec![claim("c2", 1)]).await.unwrap();
+    for late in [Write::BeatRun { run: run.clone(), epoch: 1 }, Write::HoldRun { run: run.clone(), epoch: 1 }] {
+        assert!(is_conflict(&store.commit(vec![late]).await), "a driver of an earlier epoch must be refused");
+    }
+    store.commit(vec![Write::HoldRun { run: run.clone(), epoch: 2 }]).await.unwrap();
+    let revision = store.run(run).await.unwrap().unwrap().revision;
+    assert_eq!(revision, 2, "beats must not disturb other writers");
 
     // All or nothing: the second write fails, so the first must not be seen.
     let other = new_run("r2", 20);

@@ -1,7 +1,7 @@
 //! The store in memory, for simulations. It must behave as the durable one does: `conformance` sees to that.
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -36,15 +36,30 @@ fn insert<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<(), S
 }
 
 impl Tables {
+    fn driver(&mut self, run: &RunId, epoch: i64) -> Result<&mut Driver, StoreError> {
+        let driver = self.runs.get_mut(run).map(|run| &mut run.driver);
+        driver.filter(|driver| driver.epoch == epoch).ok_or(StoreError::Conflict)
+    }
+
     fn apply(&mut self, write: Write) -> Result<(), StoreError> {
         match write {
             Write::InsertRun(run) => insert(&mut self.runs, run.id.clone(), RunRow { revision: 1, ..*run }),
             Write::UpdateRun(run) => {
                 let old = self.runs.get_mut(&run.id).filter(|old| old.revision == run.revision);
                 let old = old.ok_or(StoreError::Conflict)?;
-                *old = RunRow { revision: run.revision + 1, ..*run };
+                *old = RunRow { revision: run.revision + 1, driver: old.driver.clone(), ..*run };
                 Ok(())
             }
+            Write::ClaimRun { run, coordinator, epoch } => {
+                let driver = self.driver(&run, epoch)?;
+                *driver = Driver { coordinator, epoch: epoch + 1, beat: 0 };
+                Ok(())
+            }
+            Write::BeatRun { run, epoch } => {
+                self.driver(&run, epoch)?.beat += 1;
+                Ok(())
+            }
+            Write::HoldRun { run, epoch } => self.driver(&run, epoch).map(drop),
             Write::InsertUnits(units) => units
                 .into_iter()
                 .try_for_each(|u| insert(&mut self.units, (u.run.clone(), u.number), UnitRow { revision: 1, ..u })),
@@ -107,6 +122,11 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    /// Several coordinators of a simulation share it.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let mut tables = self.lock();
         let mut changed = tables.clone();

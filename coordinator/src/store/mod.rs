@@ -7,7 +7,7 @@ mod memory;
 mod sql;
 
 pub use memory::MemoryStore;
-pub use sql::SqlStore;
+pub use sql::{SqlStore, StorePlace};
 
 use crate::{
     planner::Plan,
@@ -103,6 +103,20 @@ pub struct RunRow {
     /// Staging was found empty after the end.
     #[serde(default)]
     pub is_swept: bool,
+    /// Who drives it.
+    #[serde(skip)]
+    pub driver: Driver,
+}
+
+/// The coordinator that drives a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Driver {
+    /// Its id; empty: nobody does.
+    pub coordinator: String,
+    /// Raised with every change of the driver.
+    pub epoch: i64,
+    /// Raised by the driver as long as it lives.
+    pub beat: i64,
 }
 
 impl RunRow {
@@ -125,6 +139,7 @@ impl RunRow {
             lost_attempts: 0,
             sweep_at: None,
             is_swept: false,
+            driver: Driver::default(),
         }
     }
 
@@ -302,6 +317,29 @@ pub enum Write {
     InsertUnits(Vec<UnitRow>),
     /// A unit as it shall be; its revision is the one it was read with.
     UpdateUnit(Box<UnitRow>),
+    /// A run gets another driver, or none. Conflict if its epoch is not this one any more; it is raised by one.
+    ClaimRun {
+        /// The run.
+        run: RunId,
+        /// The driver from now on; empty: nobody.
+        coordinator: String,
+        /// The epoch that was found.
+        epoch: i64,
+    },
+    /// The driver of a run lives. Conflict if the epoch is another.
+    BeatRun {
+        /// The run.
+        run: RunId,
+        /// The driver's epoch.
+        epoch: i64,
+    },
+    /// Changes nothing. Conflict if the run's epoch is another: whoever writes this along is still its driver.
+    HoldRun {
+        /// The run.
+        run: RunId,
+        /// The driver's epoch.
+        epoch: i64,
+    },
     /// All files of a run, when it is listed again. Only while it is planned.
     DeleteFiles(RunId),
     /// Every unit of a run that is pending or staged becomes `Dropped`; leased ones come to an end of their own first.
@@ -389,6 +427,9 @@ pub struct CommandCounts {
 /// Everything that must survive.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// No other coordinator can have it open.
+    fn is_exclusive(&self) -> bool;
+
     /// Applies all writes, or none. [`StoreError::Conflict`] when one of them finds what it does not expect.
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
 

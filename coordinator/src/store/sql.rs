@@ -1,10 +1,11 @@
 //! The store in an SQL database. All SQL stands here, in words that SQLite and PostgreSQL both know.
 //!
-//! SQLite is embedded: a file, one writer at a time, written through to the disk at each commit. Only one coordinator
+//! PostgreSQL is for several coordinators at once. SQLite is embedded: a file, one writer at a time, written through to the disk at each commit. Only one coordinator
 //! may have it open; a lock beside the file sees to that.
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Leases, NodeRow, RunRow, Store, StoreError, Tail, UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, Tail, UnitCounts, UnitRow,
+    Write,
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -15,13 +16,20 @@ use ferry_common::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{
-    AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _, SqlSafeStr as _,
+    AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Executor as _, Row as _, SqlSafeStr as _,
     any::{AnyPoolOptions, AnyRow},
     migrate::{Migration, MigrationType, Migrator},
 };
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 const READERS_MAX: u32 = 4;
+/// Connections of one coordinator to PostgreSQL.
+const CONNECTIONS_MAX: u32 = 8;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 const UNIT_COLUMNS: &str = "run_id, number, state_json, revision, path, relative_path, size_bytes, modified_ns, etag, \
@@ -29,15 +37,78 @@ const UNIT_COLUMNS: &str = "run_id, number, state_json, revision, path, relative
      scope_json, file_count, file_bytes, tail_json";
 const COMMAND_COLUMNS: &str = "run_id, unit, chunk, state_json, revision, tag, blob, row_count, raw_bytes";
 
+/// Where a store is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// A file of SQLite.
+    Sqlite(PathBuf),
+    /// The address of a PostgreSQL database: `postgres://user@host/database`. It may hold a password.
+    Postgres(String),
+}
+
+impl FromStr for StorePlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
+        Err("is neither sqlite:PATH nor postgres://USER@HOST/DATABASE".to_owned())
+    }
+}
+
+impl fmt::Display for StorePlace {
+    /// Without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => {
+                let place = url.split_once("://").map_or("", |(_, rest)| rest);
+                let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+                write!(f, "postgres://{}", place.split('?').next().unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StorePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StorePlace({self})")
+    }
+}
+
 /// A store in an SQL database.
 pub struct SqlStore {
     writer: AnyPool,
     readers: AnyPool,
-    /// Held as long as the store is open.
-    _lock: fs::File,
+    /// SQLite: held as long as the store is open.
+    lock: Option<fs::File>,
 }
 
 impl SqlStore {
+    /// Opens a store and brings its tables up to date.
+    pub async fn open(place: &StorePlace) -> Result<Self, StoreError> {
+        match place {
+            StorePlace::Sqlite(path) => Self::open_sqlite(path).await,
+            StorePlace::Postgres(url) => Self::open_postgres(place, url).await,
+        }
+    }
+
+    /// Several coordinators may have it open, each with some connections.
+    async fn open_postgres(place: &StorePlace, url: &str) -> Result<Self, StoreError> {
+        let failed = |why: String| StoreError::Open { place: place.to_string(), why };
+        sqlx::any::install_default_drivers();
+        // A pool would try again and again, and say only that time is up.
+        AnyConnection::connect(url).await.map_err(|e| failed(e.to_string()))?.close().await.ok();
+        let options = AnyPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(OPEN_TIMEOUT);
+        let pool = options.connect(url).await.map_err(|e| failed(e.to_string()))?;
+        migrate(&pool).await.map_err(failed)?;
+        Ok(Self { writer: pool.clone(), readers: pool, lock: None })
+    }
+
     /// Opens the SQLite file at `path`, creating it if need be, and brings its tables up to date.
     pub async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
         let failed = |why: String| StoreError::Open { place: path.display().to_string(), why };
@@ -66,15 +137,26 @@ impl SqlStore {
                 })
         };
         let writer = options(1).connect(&url).await.map_err(|e| failed(e.to_string()))?;
-        migrator().run(&writer).await.map_err(|e| match e {
-            sqlx::migrate::MigrateError::VersionMissing(version) => {
-                failed(format!("its tables are of a newer ferry (version {version}); use that one"))
-            }
-            other => failed(other.to_string()),
-        })?;
+        migrate(&writer).await.map_err(failed)?;
         let readers = options(READERS_MAX).connect(&url).await.map_err(|e| failed(e.to_string()))?;
-        Ok(Self { writer, readers, _lock: lock })
+        Ok(Self { writer, readers, lock: Some(lock) })
     }
+}
+
+/// Brings the tables up to date. An error says why not.
+async fn migrate(pool: &AnyPool) -> Result<(), String> {
+    migrator().run(pool).await.map_err(|e| match e {
+        sqlx::migrate::MigrateError::VersionMissing(version) => {
+            format!("its tables are of a newer ferry (version {version}); use that one")
+        }
+        other => other.to_string(),
+    })
+}
+
+/// Two transactions were in each other's way, and the database has undone one of them.
+fn is_collision(error: &sqlx::Error) -> bool {
+    // PostgreSQL: serialization_failure, deadlock_detected.
+    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }
 
 /// Takes the lock that keeps a second coordinator out. It ends with the process, however that ends.
@@ -103,9 +185,11 @@ fn percent_encoded(path: &Path) -> String {
 fn migrator() -> Migrator {
     let first = include_str!("migrations/0001_first.sql").into_sql_str();
     let scopes = include_str!("migrations/0002_scopes.sql").into_sql_str();
+    let drivers = include_str!("migrations/0003_drivers.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
+        Migration::new(3, "drivers".into(), MigrationType::Simple, drivers, false),
     ])
 }
 
@@ -133,7 +217,7 @@ fn count(row: &AnyRow, column: &str) -> Result<u64, StoreError> {
 
 fn id_of<T: TryFrom<String>>(table: &'static str, text: String) -> Result<T, StoreError>
 where
-    T::Error: std::fmt::Display,
+    T::Error: fmt::Display,
 {
     T::try_from(text).map_err(|e| StoreError::Unreadable { table, why: e.to_string() })
 }
@@ -141,6 +225,11 @@ where
 fn read_run(row: &AnyRow) -> Result<RunRow, StoreError> {
     let mut run: RunRow = from_json("runs", row.try_get("run_json")?)?;
     run.revision = row.try_get("revision")?;
+    run.driver = Driver {
+        coordinator: row.try_get("driver")?,
+        epoch: row.try_get("driver_epoch")?,
+        beat: row.try_get("driver_beat")?,
+    };
     Ok(run)
 }
 
@@ -413,6 +502,20 @@ async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), Stor
     match write {
         Write::InsertRun(run) => insert_run(connection, run).await,
         Write::UpdateRun(run) => update_run(connection, run).await,
+        Write::ClaimRun { run, coordinator, epoch } => {
+            let sql = "UPDATE runs SET driver = $1, driver_epoch = driver_epoch + 1, driver_beat = 0 \
+                       WHERE id = $2 AND driver_epoch = $3";
+            one_row(&sqlx::query(sql).bind(coordinator).bind(run.as_str()).bind(*epoch).execute(connection).await?)
+        }
+        Write::BeatRun { run, epoch } => {
+            let sql = "UPDATE runs SET driver_beat = driver_beat + 1 WHERE id = $1 AND driver_epoch = $2";
+            one_row(&sqlx::query(sql).bind(run.as_str()).bind(*epoch).execute(connection).await?)
+        }
+        // An update, so that it waits for whoever is changing the row, and is waited for.
+        Write::HoldRun { run, epoch } => {
+            let sql = "UPDATE runs SET driver_epoch = driver_epoch WHERE id = $1 AND driver_epoch = $2";
+            one_row(&sqlx::query(sql).bind(run.as_str()).bind(*epoch).execute(connection).await?)
+        }
         Write::InsertUnits(units) => {
             for unit in units {
                 insert_unit(connection, unit).await?;
@@ -451,28 +554,35 @@ async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), Stor
 
 #[async_trait]
 impl Store for SqlStore {
+    fn is_exclusive(&self) -> bool {
+        self.lock.is_some()
+    }
+
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let mut transaction = self.writer.begin().await?;
         for write in &writes {
             // Dropped on error: the database rolls back.
-            apply(&mut transaction, write).await?;
+            apply(&mut transaction, write).await.map_err(|e| match e {
+                StoreError::Database(e) if is_collision(&e) => StoreError::Conflict,
+                other => other,
+            })?;
         }
         transaction.commit().await?;
         Ok(())
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError> {
-        let sql = "SELECT run_json, revision FROM runs WHERE id = $1";
+        let sql = "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs WHERE id = $1";
         sqlx::query(sql).bind(id.as_str()).fetch_optional(&self.readers).await?.as_ref().map(read_run).transpose()
     }
 
     async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        let sql = "SELECT run_json, revision FROM runs WHERE is_live = 1 ORDER BY submitted_ms, id";
+        let sql = "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs WHERE is_live = 1 ORDER BY submitted_ms, id";
         sqlx::query(sql).fetch_all(&self.readers).await?.iter().map(read_run).collect()
     }
 
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
-        let sql = "SELECT run_json, revision FROM runs ORDER BY submitted_ms DESC, id DESC LIMIT $1";
+        let sql = "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs ORDER BY submitted_ms DESC, id DESC LIMIT $1";
         sqlx::query(sql).bind(i64::from(limit)).fetch_all(&self.readers).await?.iter().map(read_run).collect()
     }
 

@@ -1,0 +1,116 @@
+//! PostgreSQL, as a process with an empty database.
+
+use crate::{Program, free_port, wait_for};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::PathBuf,
+    process::Command,
+};
+use tempfile::TempDir;
+
+const PASSWORD: &str = "p%40ss";
+
+/// A running server.
+pub struct Postgres {
+    program: Program,
+    folder: TempDir,
+    port: u16,
+    /// The user that it runs as, where that is another one.
+    user: Option<(u32, u32)>,
+}
+
+/// User and group of `postgres`: the server does not run as root.
+fn server_user() -> Option<(u32, u32)> {
+    let id = |flag: &str| {
+        let output = Command::new("id").args([flag, "postgres"]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    };
+    let is_root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    if is_root { Some((id("-u")?, id("-g")?)) } else { None }
+}
+
+/// A program of the server, wherever this system keeps it.
+fn program_of(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = versions.map(|v| v.path().join("bin").join(name)).filter(|p| p.exists()).max();
+    found.unwrap_or_else(|| PathBuf::from(name))
+}
+
+impl Postgres {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start() -> Self {
+        // A folder of its own: the server's user may not look into other people's.
+        let folder = TempDir::new().expect("folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        let user = server_user();
+        let (data, password) = (folder.path().join("data"), folder.path().join("password"));
+        fs::create_dir(&data).expect("folder");
+        fs::write(&password, "p@ss").expect("password");
+        if let Some((uid, gid)) = user {
+            for path in [folder.path(), &data, &password] {
+                chown(path, Some(uid), Some(gid)).expect("chown");
+            }
+        }
+        let mut init = as_user(user, &program_of("initdb"));
+        init.arg("-D").arg(&data).args(["-U", "ferry", "--auth=scram-sha-256", "-E", "UTF8", "--no-sync"]);
+        init.arg(format!("--pwfile={}", password.display()));
+        let output = init.output().expect("initdb");
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let port = free_port();
+        let program = Self::serve(&folder, user, port);
+        let postgres = Self { program, folder, port, user };
+        postgres.wait_ready().await;
+        postgres
+    }
+
+    fn serve(folder: &TempDir, user: Option<(u32, u32)>, port: u16) -> Program {
+        let mut command = as_user(user, &program_of("postgres"));
+        command.arg("-D").arg(folder.path().join("data"));
+        for setting in ["listen_addresses=127.0.0.1", &format!("port={port}"), "unix_socket_directories=", "fsync=off"]
+        {
+            command.args(["-c", setting]);
+        }
+        Program::start(command, folder.path().join("postgres.log"))
+    }
+
+    async fn wait_ready(&self) {
+        wait_for("PostgreSQL", || async {
+            let mut command = Command::new(program_of("pg_isready"));
+            command.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+            command.status().is_ok_and(|s| s.success()).then_some(())
+        })
+        .await;
+    }
+
+    /// Address of its database, with user and password.
+    pub fn url(&self) -> String {
+        format!("postgres://ferry:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Stops it at once: every connection breaks.
+    pub fn stop(&mut self) {
+        // SIGQUIT: the server's children end with it, and the next start finds its files free.
+        self.program.signal("QUIT");
+        self.program.wait();
+    }
+
+    /// Starts it again.
+    pub async fn resume(&mut self) {
+        self.program = Self::serve(&self.folder, self.user, self.port);
+        self.wait_ready().await;
+    }
+}
+
+fn as_user(user: Option<(u32, u32)>, program: &std::path::Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/");
+    if let Some((uid, gid)) = user {
+        use std::os::unix::process::CommandExt as _;
+        command.uid(uid).gid(gid);
+    }
+    command
+}

@@ -1,0 +1,94 @@
+//! PostgreSQL as the store: one coordinator or several, and a database that goes away.
+
+use crate::copies::assert_whole;
+use ferry_coordinator::store::{SqlStore, Store as _, StorePlace, conformance};
+use ferry_tests::{Cluster, ClusterOptions, Postgres, write_flights};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn postgres_conforms_and_keeps_everything_over_a_restart() {
+    let mut postgres = Postgres::start().await;
+    let place: StorePlace = postgres.url().parse().unwrap();
+    let store = SqlStore::open(&place).await.unwrap();
+    let left = conformance::run(&store).await;
+    postgres.stop();
+    postgres.resume().await;
+    let again = SqlStore::open(&place).await.unwrap();
+    assert_eq!(again.run(&left.id).await.unwrap().unwrap(), left);
+    assert!(!again.is_exclusive());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_is_told_without_its_password() {
+    let postgres = Postgres::start().await;
+    let wrong = postgres.url().replace("p%40ss", "SECRET");
+    for (case, url, word) in [
+        ("wrong password", wrong.as_str(), "password authentication failed"),
+        ("nobody there", "postgres://u:SECRET@127.0.0.1:1/d", "refused"),
+        (
+            "no such database",
+            &postgres.url().replace("/postgres", "/nowhere").replacen("nowhere:", "postgres:", 1),
+            "nowhere",
+        ),
+    ] {
+        let output =
+            ferry_tests::ferry(&["coordinator", "--store", url, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{case}: {message}");
+        assert!(message.contains(word), "{case}: {message}");
+        assert!(!message.contains("SECRET") && !message.contains("p%40ss"), "{case}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn two_coordinators_that_are_killed_in_turn_copy_each_row_once() {
+    let postgres = Postgres::start().await;
+    let fault = "slow:60:1".to_owned();
+    let mut cluster =
+        Cluster::start(ClusterOptions { store: postgres.url(), fault, nodes: 2, ..ClusterOptions::default() }).await;
+    cluster.add_coordinator().await;
+    cluster.add_node_of_second(1);
+    let expected = write_flights(&cluster.source());
+    cluster.submit("two", &cluster.flights_activity()).await;
+    let mut takeovers = Vec::new();
+    for confirmed in [0, 2, 4, 6] {
+        let goes_on = |r: &Value| {
+            let done = r["ingest"]["commandsDone"].as_u64().unwrap_or(0);
+            (r["state"] == "Ingesting" && done >= confirmed) || r["isFinal"] == true
+        };
+        cluster.until("two", "commands are confirmed", goes_on).await;
+        let log = |cluster: &Cluster| cluster.coordinator_logs().matches("run is taken over").count();
+        let (before, began) = (log(&cluster), Instant::now());
+        if !cluster.kill_driver("two").await {
+            break;
+        }
+        ferry_tests::wait_for("another coordinator to take over", || async { (log(&cluster) > before).then_some(()) })
+            .await;
+        takeovers.push(began.elapsed());
+        cluster.restart_killed().await;
+    }
+    assert!(!takeovers.is_empty(), "no driver was killed");
+    println!("takeovers: {takeovers:?}");
+    let report = cluster.finish("two").await;
+    assert_whole(&cluster, &report, &expected).await;
+    let longest = takeovers.iter().max().copied().unwrap_or_default();
+    assert!(longest < Duration::from_secs(60), "a takeover must not need a person: {longest:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_for_a_while_costs_time_and_no_row() {
+    let mut postgres = Postgres::start().await;
+    let cluster = Cluster::start(ClusterOptions { store: postgres.url(), ..ClusterOptions::default() }).await;
+    let expected = write_flights(&cluster.source());
+    cluster.submit("away", &cluster.flights_activity()).await;
+    for state in ["Copying", "Ingesting"] {
+        let is_there = |r: &Value| r["state"] == state || r["state"] == "Ingesting" || r["isFinal"] == true;
+        cluster.until("away", state, is_there).await;
+        postgres.stop();
+        assert!(cluster.look("away").await.is_none_or(|r| r["state"].is_null()), "there is nobody who could know");
+        postgres.resume().await;
+    }
+    let report = cluster.finish("away").await;
+    assert_whole(&cluster, &report, &expected).await;
+}
