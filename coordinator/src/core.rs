@@ -176,6 +176,19 @@ impl Core {
         Err(StoreError::Conflict.into())
     }
 
+    /// Asks a run to end. One that was never admitted has ended with that, and has left nothing behind.
+    pub(crate) async fn cancel(&self, id: &RunId) -> Result<(), ChangeError> {
+        let now = self.now();
+        self.apply_to_run(id, RunEvent::CancelAsked, |row| {
+            if row.state.is_final() {
+                row.times.ended = Some(now);
+                row.is_swept = true;
+            }
+        })
+        .await
+        .map(drop)
+    }
+
     /// Applies an event to a run; `then` sets what goes with it.
     pub(crate) async fn apply_to_run(
         &self,

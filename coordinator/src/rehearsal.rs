@@ -7,7 +7,6 @@ use crate::{
     core::Core,
     duties, report,
     rpc::node::NodeRpc,
-    state::run::RunEvent,
     store::{RunRow, Store, StoreError, Write},
 };
 use ferry_common::{
@@ -65,7 +64,7 @@ impl Rehearsal {
 
     /// Asks a run to end. It may have ended, or be past that.
     pub async fn cancel(&self, id: &RunId) {
-        let _ = self.core.apply_to_run(id, RunEvent::CancelAsked, |_| {}).await;
+        let _ = self.core.cancel(id).await;
     }
 
     /// The report of a run.

@@ -26,11 +26,7 @@ async fn a_store_that_cannot_be_opened_is_told_without_its_password() {
     for (case, url, word) in [
         ("wrong password", wrong.as_str(), "password authentication failed"),
         ("nobody there", "postgres://u:SECRET@127.0.0.1:1/d", "refused"),
-        (
-            "no such database",
-            &postgres.url().replace("/postgres", "/nowhere").replacen("nowhere:", "postgres:", 1),
-            "nowhere",
-        ),
+        ("no such database", &postgres.url().replace("/postgres", "/nowhere"), "nowhere"),
     ] {
         let output =
             ferry_tests::ferry(&["coordinator", "--store", url, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
@@ -44,7 +40,7 @@ async fn a_store_that_cannot_be_opened_is_told_without_its_password() {
 #[tokio::test]
 async fn two_coordinators_that_are_killed_in_turn_copy_each_row_once() {
     let postgres = Postgres::start().await;
-    let fault = "slow:60:1".to_owned();
+    let fault = "slow:30:1".to_owned();
     let mut cluster =
         Cluster::start(ClusterOptions { store: postgres.url(), fault, nodes: 2, ..ClusterOptions::default() }).await;
     cluster.add_coordinator().await;
@@ -52,7 +48,7 @@ async fn two_coordinators_that_are_killed_in_turn_copy_each_row_once() {
     let expected = write_flights(&cluster.source());
     cluster.submit("two", &cluster.flights_activity()).await;
     let mut takeovers = Vec::new();
-    for confirmed in [0, 2, 4, 6] {
+    for confirmed in [0, 4] {
         let goes_on = |r: &Value| {
             let done = r["ingest"]["commandsDone"].as_u64().unwrap_or(0);
             (r["state"] == "Ingesting" && done >= confirmed) || r["isFinal"] == true

@@ -66,6 +66,11 @@ fn a_trial_of_the_right_to_publish_that_arrives_late_publishes_nothing() {
     assert_eq!(World::play(29, Sabotage::None), Ok("replace Succeeded".to_owned()));
 }
 
+#[test]
+fn a_run_that_is_cancelled_before_it_began_has_nothing_left_to_sweep() {
+    assert!(World::play(11_361, Sabotage::None).is_ok());
+}
+
 /// Seeds within which a missing protection must be found.
 const SABOTAGE_SEEDS: u64 = 200;
 

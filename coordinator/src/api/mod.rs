@@ -3,7 +3,6 @@
 use crate::{
     core::{ChangeError, Core},
     report,
-    state::run::RunEvent,
     store::{RunRow, StoreError, Write},
 };
 use axum::{
@@ -162,17 +161,9 @@ async fn report_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Re
 
 async fn cancel_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let run = find_run(&core, &id).await?;
-    let now = core.now();
-    match core
-        .apply_to_run(&run.id, RunEvent::CancelAsked, |row| {
-            if row.state.is_final() {
-                row.times.ended = Some(now);
-            }
-        })
-        .await
-    {
+    match core.cancel(&run.id).await {
         // Asking again, or after the end, changes nothing.
-        Ok(_) | Err(ChangeError::Refused(_)) => {}
+        Ok(()) | Err(ChangeError::Refused(_)) => {}
         Err(e) => return Err(e.into()),
     }
     let run = find_run(&core, &id).await?;
