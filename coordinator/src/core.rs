@@ -16,6 +16,7 @@ use ferry_kusto::Engine;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -24,8 +25,8 @@ const CONFLICTS_MAX: u32 = 20;
 
 /// Opens the clusters that activities name.
 pub trait Sinks: Send + Sync {
-    /// The cluster of an activity's sink, signed in to. Nothing is sent yet.
-    fn open(&self, activity: &Activity) -> Result<Arc<dyn Engine>, Failure>;
+    /// The cluster of an activity's sink, signed in to. Nothing is sent yet. It gets so much time for a request.
+    fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure>;
 }
 
 /// A coordinator's right to drive a run.

@@ -443,7 +443,7 @@ impl Adx {
             return p.fail("'policy'");
         }
         let kind = p.name()?;
-        if !matches!(kind.as_str(), "merge" | "auto_delete") {
+        if !matches!(kind.as_str(), "merge" | "auto_delete" | "retention") {
             return Err(AdxError::not_supported(format!("policy '{kind}' is not supported by local-adx")));
         }
         let policy = p.text()?;

@@ -23,6 +23,8 @@ pub(crate) struct Faults {
     pub(crate) lost_before: f64,
     /// The request is carried out, at once or late, and its answer is lost.
     pub(crate) lost_after: f64,
+    /// The same, of ingest commands.
+    pub(crate) lost_ingest: f64,
     /// The service is busy.
     pub(crate) throttled: f64,
     /// The service fails without an effect.
@@ -32,8 +34,15 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) const NONE: Self =
-        Self { unreachable: 0.0, lost_before: 0.0, lost_after: 0.0, throttled: 0.0, failed: 0.0, operation: 0.0 };
+    pub(crate) const NONE: Self = Self {
+        unreachable: 0.0,
+        lost_before: 0.0,
+        lost_after: 0.0,
+        lost_ingest: 0.0,
+        throttled: 0.0,
+        failed: 0.0,
+        operation: 0.0,
+    };
 }
 
 /// How long a request may be on its way after its client has given up. Below the coordinator's `settle_after`.
@@ -355,7 +364,8 @@ impl Engine for Cluster {
             tokio::time::sleep(self.chance.wait(100, 90_000)).await;
             return Err(lost());
         }
-        if self.chance.strikes(faults.lost_after) {
+        let is_ingest = text.starts_with(".ingest");
+        if self.chance.strikes(if is_ingest { faults.lost_ingest } else { faults.lost_after }) {
             let (cluster, late) = (self.clone(), self.chance.wait(5_000, LATE_MAX_MS));
             // In a task of its own: a client that is gone does not call it back.
             let carried_out = tokio::spawn(async move {
@@ -388,7 +398,7 @@ impl Engine for Cluster {
 }
 
 impl Sinks for Cluster {
-    fn open(&self, _activity: &Activity) -> Result<Arc<dyn Engine>, Failure> {
+    fn open(&self, _activity: &Activity, _timeout: Duration) -> Result<Arc<dyn Engine>, Failure> {
         Ok(Arc::new(self.clone()))
     }
 }

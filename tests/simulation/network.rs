@@ -48,8 +48,8 @@ pub(crate) struct Peer {
 }
 
 impl Network {
-    pub(crate) fn new(chance: Chance, share: f64) -> Self {
-        let usual_ms = if chance.strikes(0.5) { 20 } else { chance.number(20, 5_000) };
+    pub(crate) fn new(chance: Chance, share: f64, is_slow: bool) -> Self {
+        let usual_ms = if !is_slow && chance.strikes(0.5) { 20 } else { chance.number(20, 5_000) };
         Self { answering: Arc::default(), chance, usual_ms, share, is_calm: Arc::default() }
     }
 

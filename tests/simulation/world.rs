@@ -105,10 +105,15 @@ impl World {
             unreachable: share(100),
             lost_before: share(100),
             lost_after: share(200),
+            lost_ingest: share(200),
             throttled: share(100),
             failed: share(100),
             operation: share(300),
         };
+        // A missing protection shows where it is needed: sabotage gets a world that needs it often.
+        let is_hard = sabotage != Sabotage::None;
+        let hard = Faults { lost_ingest: 0.5, operation: 0.3, ..Faults::NONE };
+        let faults = if is_hard { hard } else { faults };
         let cluster = Cluster::new(chance.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
         let (store, dying) = ShakyStore::new(chance.clone(), share(50));
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
@@ -118,7 +123,7 @@ impl World {
         Self {
             sabotage,
             store,
-            network: Network::new(chance.clone(), share(150)),
+            network: Network::new(chance.clone(), if is_hard { 0.15 } else { share(150) }, is_hard),
             chance,
             clock,
             folder,

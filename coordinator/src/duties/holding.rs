@@ -23,9 +23,8 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Watch(HashMap<RunId, (Driver, Instant)>);
 
 impl Watch {
-    /// The run has no driver, or one that is silent.
-    pub(super) fn may_claim(&mut self, core: &Core, run: &RunRow) -> bool {
-        let now = Instant::now();
+    /// The run, as it was read after `now`, has no driver, or one that is silent.
+    pub(super) fn may_claim(&mut self, core: &Core, run: &RunRow, now: Instant) -> bool {
         if run.driver.coordinator.is_empty() || core.store.is_exclusive() {
             self.0.remove(&run.id);
             return true;
@@ -48,11 +47,11 @@ impl Watch {
 /// Takes the run. `None`: another coordinator was faster.
 pub(super) async fn claim(core: &Core, run: &RunRow) -> Result<Option<Hold>, StoreError> {
     let now = Instant::now();
-    let (coordinator, epoch) = (core.id.clone(), run.driver.epoch);
+    let (coordinator, epoch, beat) = (core.id.clone(), run.driver.epoch, run.driver.beat);
     if !run.driver.coordinator.is_empty() && run.driver.coordinator != core.id {
         tracing::info!(run = %run.id, from = run.driver.coordinator, to = core.id, "run is taken over");
     }
-    match core.store.commit(vec![Write::ClaimRun { run: run.id.clone(), coordinator, epoch }]).await {
+    match core.store.commit(vec![Write::ClaimRun { run: run.id.clone(), coordinator, epoch, beat: Some(beat) }]).await {
         Ok(()) => Ok(Some(Hold::new(run.id.clone(), epoch + 1, now + TERM_OWN))),
         Err(StoreError::Conflict) => Ok(None),
         Err(e) => Err(e),
@@ -66,10 +65,12 @@ pub(super) async fn keep(core: &Core, hold: &Hold) {
     }
     while hold.is_held() {
         let now = Instant::now();
-        match core.store.commit(vec![Write::BeatRun { run: hold.run.clone(), epoch: hold.epoch }]).await {
-            Ok(()) => hold.extend(now + TERM_OWN),
-            Err(StoreError::Conflict) => break,
-            Err(e) => tracing::warn!(run = %hold.run, "the beat of its driver: {e}"),
+        let beat = core.store.commit(vec![Write::BeatRun { run: hold.run.clone(), epoch: hold.epoch }]);
+        match tokio::time::timeout(TERM_OWN, beat).await {
+            Err(_) => break,
+            Ok(Ok(())) => hold.extend(now + TERM_OWN),
+            Ok(Err(StoreError::Conflict)) => break,
+            Ok(Err(e)) => tracing::warn!(run = %hold.run, "the beat of its driver: {e}"),
         }
         tokio::time::sleep(BEAT_INTERVAL).await;
     }
@@ -78,7 +79,7 @@ pub(super) async fn keep(core: &Core, hold: &Hold) {
 
 /// Lets the run go, so that another coordinator need not wait.
 pub(super) async fn release(core: &Core, hold: &Hold) {
-    let write = Write::ClaimRun { run: hold.run.clone(), coordinator: String::new(), epoch: hold.epoch };
+    let write = Write::ClaimRun { run: hold.run.clone(), coordinator: String::new(), epoch: hold.epoch, beat: None };
     if let Err(e) = core.store.commit(vec![write]).await {
         tracing::debug!(run = %hold.run, "not let go: {e}");
     }

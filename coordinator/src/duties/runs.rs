@@ -19,6 +19,7 @@ use crate::{
 };
 use ferry_common::{
     activity::Publish,
+    clock::Millis,
     failure::{Code, Failure, Fault, Retry, backoff},
     id::{RunId, UnitNumber},
     staging,
@@ -46,6 +47,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
     let mut bell = core.bell();
     let mut watch = Watch::default();
     while !shutdown.is_cancelled() {
+        let looked = tokio::time::Instant::now();
         match core.store.live_runs().await {
             Err(e) => tracing::error!("runs: {e}"),
             Ok(runs) => {
@@ -58,7 +60,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                     let is_driven = driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&run.id);
                     // A run that only waits to be swept takes nobody's place.
                     let has_place = run.state.is_final() || active < core.limits.runs_active_max;
-                    if is_driven || !has_place || !watch.may_claim(&core, &run) {
+                    if is_driven || !has_place || !watch.may_claim(&core, &run, looked) {
                         continue;
                     }
                     let hold = match holding::claim(&core, &run).await {
@@ -131,11 +133,13 @@ struct Driver {
     ingester: Option<Ingester>,
     preflight_failures: u32,
     publish_looks: u32,
+    /// Since when this program drives the run.
+    began: Millis,
 }
 
 impl Driver {
     fn new(core: Arc<Core>, id: RunId) -> Self {
-        Self { core, id, ingester: None, preflight_failures: 0, publish_looks: 0 }
+        Self { began: core.now(), core, id, ingester: None, preflight_failures: 0, publish_looks: 0 }
     }
 
     async fn drive(mut self, shutdown: CancellationToken) {
@@ -356,14 +360,14 @@ impl Driver {
     /// Makes all rows visible at once. Asked again after any doubt: what is published already is found so.
     async fn publish(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         let rows = self.core.store.command_counts(&self.id).await?.rows_confirmed;
-        let failure = match publish::publish(&self.core, run, rows).await {
+        let failure = match publish::publish(&self.core, run, rows, self.began).await? {
             Published::Yes => return self.succeed(RunEvent::Published).await,
             Published::Never(failure) => return self.fail(failure).await,
             Published::NotYet(failure) => failure,
         };
         self.publish_looks += 1;
         // While no coordinator was there, nobody could ask.
-        let since = run.times.publishing.unwrap_or(self.core.started).max(self.core.started);
+        let since = run.times.publishing.unwrap_or(self.began).max(self.began);
         if self.core.now().since(since) > self.core.limits.doubt_max {
             let message = format!(
                 "{}; whether its rows were published is not known: look into table {} for extents whose tags begin with \

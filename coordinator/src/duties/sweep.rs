@@ -23,10 +23,9 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     if run.sweep_at.is_none_or(|at| at > core.now()) {
         return Ok(());
     }
-    let result = match drop_staging_table(core, run).await {
-        Ok(()) => sweep_blobs(core, run).await,
-        failed => failed,
-    };
+    // One must not wait for the other: a cluster that is gone keeps no blob from being deleted.
+    let dropped = drop_staging_table(core, run).await;
+    let result = sweep_blobs(core, run).await.and(dropped);
     if let Err(failure) = &result {
         tracing::warn!(run = %run.id, code = %failure.code, "staging is not swept yet: {}", failure.message);
     }
@@ -55,6 +54,10 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
 /// A run that was never admitted has made none.
 async fn drop_staging_table(core: &Core, run: &RunRow) -> Result<(), Failure> {
     if run.activity.sink.publish == Publish::Append || run.times.started.is_none() {
+        return Ok(());
+    }
+    // By then the cluster has dropped it by itself.
+    if run.times.ended.is_some_and(|at| core.now().since(at) > publish::STAGING_TABLE_AGE_MAX) {
         return Ok(());
     }
     publish::drop_staging(core, run).await

@@ -38,9 +38,9 @@ const CAPACITY_MAX: u32 = 64;
 /// How long a capacity that was told is believed.
 const CAPACITY_AGE_MAX: Duration = Duration::from_secs(60);
 /// Time that the cluster gets for a request that only looks or only submits.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// So long after its making, parts of the cluster may not know a table yet.
-const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
+pub(crate) const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
 /// Waits between looks: short at first, then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
@@ -50,13 +50,13 @@ const LOOK_LAST: Duration = Duration::from_secs(5);
 pub(crate) struct Clusters;
 
 impl Sinks for Clusters {
-    fn open(&self, activity: &Activity) -> Result<Arc<dyn Engine>, Failure> {
+    fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure> {
         let auth = &activity.sink.auth;
         let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
             (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
             _ => Arc::new(NoAuth),
         };
-        let options = ClientOptions { server_timeout: REQUEST_TIMEOUT };
+        let options = ClientOptions { server_timeout };
         Ok(Arc::new(Client::new(&activity.sink.endpoint, tokens, options).map_err(|e| judged(&e))?))
     }
 }
@@ -100,6 +100,8 @@ pub(crate) struct Ingester {
     capacity: u32,
     capacity_asked: Option<Millis>,
     looks: u32,
+    /// Since when this program looks after the run, by its own clock.
+    began: Millis,
     /// Since when the cluster tells nothing of operations in flight.
     silent_since: Option<Millis>,
     /// Commands confirmed at the last look.
@@ -112,7 +114,8 @@ impl Ingester {
     pub(crate) fn new(core: Arc<Core>, run: &RunRow) -> Result<Self, Failure> {
         Ok(Self {
             silent_since: None,
-            client: core.sinks.open(&run.activity)?,
+            began: core.now(),
+            client: core.sinks.open(&run.activity, REQUEST_TIMEOUT)?,
             core,
             access: Access::open(&run.activity.staging)?,
             capacity: CAPACITY_UNKNOWN,

@@ -1,6 +1,6 @@
 //! A look at the sink before a byte is staged: is it there, may we, does the table fit.
 
-use super::{judged, publish};
+use super::{REQUEST_TIMEOUT, judged, publish};
 use crate::{
     core::Core,
     planner::{Plan, TableSchema, columns_to_add, columns_to_create, parse_cslschema, plan},
@@ -18,7 +18,7 @@ pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>
     let (activity, sample) = (&run.activity, run.sample.as_slice());
     // Who cannot open staging should hear it now.
     crate::access::Access::open(&activity.staging)?;
-    let client = core.sinks.open(activity)?;
+    let client = core.sinks.open(activity, REQUEST_TIMEOUT)?;
     let client = &*client;
     let sink = &activity.sink;
     let mut table = schema_of(client, activity).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>
             TableSchema::Columns(columns) => Some(columns.as_slice()),
             TableSchema::Hidden => None,
         };
-        publish::prepare(client, run, columns, core.now()).await?;
+        publish::prepare(core, client, run, columns).await?;
     }
     Ok((plan, warnings))
 }

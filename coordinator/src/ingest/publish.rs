@@ -1,11 +1,16 @@
 //! `atomic` and `replace`: rows gather in a staging table of the run's own and become visible by one command.
 //!
-//! What if the process dies right here, or an answer is lost? Both commands have their effect once, however often they are
-//! sent: they move what is in the staging table, which is nothing after the first time, and `replace` never drops extents
-//! of its own run. So before each sending, and after it, the two tables are looked at, and what they show decides.
+//! What if the process dies right here, or an answer is lost? Both commands give the run's own rows their effect once,
+//! however often they are sent: they move what is in the staging table, which is nothing after the first time, and
+//! `replace` never drops extents of its own run. Before each sending, and after it, the two tables are looked at, and what
+//! they show decides. The sending is stored first: while its answer is in doubt nothing is sent again, since a second
+//! `replace` would drop what others put into the table after the first.
 
-use super::judged;
-use crate::{core::Core, store::RunRow};
+use super::{REQUEST_TIMEOUT, TABLE_SPREADS_MAX, judged};
+use crate::{
+    core::{ChangeError, Core},
+    store::RunRow,
+};
 use ferry_common::{
     activity::Publish,
     clock::Millis,
@@ -18,7 +23,10 @@ use ferry_kusto::{
 use std::time::Duration;
 
 /// The cluster drops a staging table this long after its making, should no coordinator be left to do it.
-const STAGING_TABLE_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
+pub(crate) const STAGING_TABLE_AGE_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Time that the cluster gets to publish: it answers when it is done.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Where publishing stands.
 #[derive(Debug)]
@@ -40,10 +48,10 @@ struct Total {
 
 /// Makes the run's staging table, and tries whether its rows may go on to the table.
 pub(super) async fn prepare(
+    core: &Core,
     client: &dyn Engine,
     run: &RunRow,
     columns: Option<&[TableColumn]>,
-    now: Millis,
 ) -> Result<(), Failure> {
     let sink = &run.activity.sink;
     let staging = run.staging_table();
@@ -55,11 +63,13 @@ pub(super) async fn prepare(
         );
         return Err(Failure::new(Code::SinkForbidden, Fault::Sink, Retry::Never, message));
     };
-    let day = jiff::Timestamp::from_millisecond(now.plus(STAGING_TABLE_AGE_MAX).0).unwrap_or(jiff::Timestamp::MAX);
+    let day =
+        jiff::Timestamp::from_millisecond(core.now().plus(STAGING_TABLE_AGE_MAX).0).unwrap_or(jiff::Timestamp::MAX);
     let about = format!("rows of run {} of ferry, on their way to table {}", run.id, sink.table);
     let making = [
         commands::create_staging_table(&staging, columns, &about),
         commands::forbid_merges(&staging),
+        commands::keep_long(&staging),
         commands::delete_after(&staging, &day.strftime("%Y-%m-%d").to_string()),
     ];
     let needs = |role: &str, what: &str, e: &KustoError| {
@@ -76,6 +86,9 @@ pub(super) async fn prepare(
         }
     };
     for command in making {
+        if !core.may_act() {
+            return Err(not_ours());
+        }
         send(client, run, &command)
             .await
             .map_err(|e| needs("Database User", &format!("makes staging table {staging}"), &e))?;
@@ -91,21 +104,37 @@ pub(super) async fn prepare(
     }
 }
 
+fn not_ours() -> Failure {
+    Failure::new(Code::SinkFailed, Fault::Runtime, Retry::Backoff, "another coordinator drives the run")
+}
+
 async fn send(client: &dyn Engine, run: &RunRow, command: &Command) -> Result<ferry_kusto::Reply, KustoError> {
     client.command(&run.activity.sink.database, command, &RequestId::generate("publish")).await
 }
 
-/// Takes the next step, and tells where publishing stands. `expected` rows are to be published.
-pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64) -> Published {
-    let client = match core.sinks.open(&run.activity) {
+/// Takes the next step, and tells where publishing stands. `expected` rows are to be published; `began`: since when this
+/// program drives the run.
+pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64, began: Millis) -> Result<Published, ChangeError> {
+    let client = match core.sinks.open(&run.activity, PUBLISH_TIMEOUT) {
         Ok(client) => client,
-        Err(failure) => return Published::NotYet(failure),
+        Err(failure) => return Ok(Published::NotYet(failure)),
     };
     let client = &*client;
-    match look(client, run, expected).await {
+    match look(core, client, run, expected).await {
         Ok(None) => {}
-        Ok(Some(known)) => return known,
-        Err(e) => return Published::NotYet(Failure { retry: Retry::Backoff, ..judged(&e) }),
+        Ok(Some(known)) => return Ok(known),
+        Err(e) => return Ok(Published::NotYet(Failure { retry: Retry::Backoff, ..judged(&e) })),
+    }
+    // A command whose answer was lost may yet arrive. Sent twice, `replace` would drop what others have put into the table
+    // in between.
+    if run.publish_sent.is_some_and(|at| core.now().since(at.max(began)) < core.limits.settle_after) {
+        let message = "the answer to the publishing command was lost; it may be on its way";
+        return Ok(Published::NotYet(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Backoff, message)));
+    }
+    let sent_at = core.now();
+    note_sending(core, run, Some(sent_at)).await?;
+    if !core.may_act() {
+        return Ok(Published::NotYet(not_ours()));
     }
     let sink = &run.activity.sink;
     let staging = run.staging_table();
@@ -114,27 +143,47 @@ pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64) -> Publish
         Publish::Atomic | Publish::Append => commands::move_extents(&staging, &sink.table),
     };
     tracing::info!(run = %run.id, rows = expected, "publishing: {command}");
-    if !core.may_act() {
-        let failure =
-            Failure::new(Code::SinkFailed, Fault::Runtime, Retry::Backoff, "another coordinator drives the run");
-        return Published::NotYet(failure);
+    let error = match send(client, run, &command).await {
+        // Without rows nothing in the table could tell.
+        Ok(_) if expected == 0 => return Ok(Published::Yes),
+        Ok(_) => None,
+        Err(e) => Some(e),
+    };
+    if !error.as_ref().is_some_and(KustoError::outcome_is_unknown) {
+        note_sending(core, run, None).await?;
     }
-    let sent = send(client, run, &command).await;
-    let failure = sent.err().map(|e| (judged(&e), e.outcome_is_unknown()));
+    let failure = error.map(|e| (judged(&e), e.outcome_is_unknown()));
     if let Some((failure, _)) = &failure {
         tracing::warn!(run = %run.id, code = %failure.code, "publishing, the cluster is looked at again after: {}", failure.message);
     }
-    match (look(client, run, expected).await, failure) {
+    Ok(match (look(core, client, run, expected).await, failure) {
         (Ok(Some(known)), _) => known,
         // It was refused for good, and the staging table has all its rows still.
-        (Ok(None), Some((failure, false))) if failure.retry == Retry::Never => Published::Never(failure),
+        (Ok(None), Some((failure, false))) if failure.retry == Retry::Never && !is_new(core, run) => {
+            Published::Never(failure)
+        }
         (Ok(None), Some((failure, _))) => Published::NotYet(Failure { retry: Retry::Backoff, ..failure }),
         (Ok(None), None) => {
             let message = format!("the cluster took the command, and staging table {staging} has its rows still");
             Published::NotYet(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Backoff, message))
         }
         (Err(e), _) => Published::NotYet(Failure { retry: Retry::Backoff, ..judged(&e) }),
-    }
+    })
+}
+
+/// Stores that a publishing command may be on its way, or that none is.
+async fn note_sending(core: &Core, run: &RunRow, at: Option<Millis>) -> Result<(), ChangeError> {
+    core.change_run(&run.id, |mut row| {
+        row.publish_sent = at;
+        Ok(Some(row))
+    })
+    .await
+    .map(drop)
+}
+
+/// The staging table was made so lately that the cluster may not know it everywhere.
+fn is_new(core: &Core, run: &RunRow) -> bool {
+    run.times.copying.is_some_and(|at| core.now().since(at) < TABLE_SPREADS_MAX)
 }
 
 /// How the tags of the run's extents begin.
@@ -143,7 +192,7 @@ fn own_tags(run: &RunRow) -> String {
 }
 
 /// What both tables show. `None`: the staging table is complete and nothing of it is published.
-async fn look(client: &dyn Engine, run: &RunRow, expected: u64) -> Result<Option<Published>, KustoError> {
+async fn look(core: &Core, client: &dyn Engine, run: &RunRow, expected: u64) -> Result<Option<Published>, KustoError> {
     let sink = &run.activity.sink;
     let staging = run.staging_table();
     let staged = match total(client, run, &staging, None).await {
@@ -188,6 +237,10 @@ async fn look(client: &dyn Engine, run: &RunRow, expected: u64) -> Result<Option
             );
             Ok(Some(Published::Never(mismatch(what))))
         }
+        None if is_new(core, run) => {
+            let what = format!("staging table {staging} is not known everywhere in the cluster yet");
+            Ok(Some(Published::NotYet(Failure { retry: Retry::Backoff, ..mismatch(what) })))
+        }
         None => {
             let what = format!("staging table {staging} is gone before its rows were published; who dropped it?");
             Ok(Some(Published::Never(mismatch(what))))
@@ -206,6 +259,11 @@ async fn total(client: &dyn Engine, run: &RunRow, table: &str, tag_part: Option<
 
 /// Drops the run's staging table, with whatever came late. Nobody will publish it any more.
 pub(crate) async fn drop_staging(core: &Core, run: &RunRow) -> Result<(), Failure> {
-    let client = core.sinks.open(&run.activity)?;
-    send(&*client, run, &commands::drop_table(&run.staging_table())).await.map(|_| ()).map_err(|e| judged(&e))
+    let client = core.sinks.open(&run.activity, REQUEST_TIMEOUT)?;
+    match send(&*client, run, &commands::drop_table(&run.staging_table())).await {
+        Ok(_) => Ok(()),
+        // There is no table without its database.
+        Err(KustoError::Service(e)) if e.is_database_missing() => Ok(()),
+        Err(e) => Err(judged(&e)),
+    }
 }

@@ -166,7 +166,9 @@ impl Ingester {
         }
         // Taken by the cluster and not listed: the operation's record is late, and so may its rows be.
         let is_late = journal.was_taken && !is_listed;
-        let may_be_on_its_way = self.core.now().since(sent.at) < self.core.limits.settle_after && !is_listed;
+        // Another coordinator may have sent it, by another clock.
+        let sent_at = sent.at.max(self.began);
+        let may_be_on_its_way = self.core.now().since(sent_at) < self.core.limits.settle_after && !is_listed;
         Ok(if is_late || may_be_on_its_way { Verdict::Open } else { Verdict::NoEffect })
     }
 

@@ -92,13 +92,17 @@ async fn runs(store: &dyn Store) {
     );
 
     let (run, name) = (&stale.id, |text: &str| text.to_owned());
-    let claim = |coordinator: &str, epoch| Write::ClaimRun { run: run.clone(), coordinator: name(coordinator), epoch };
+    let claim = |coordinator: &str, epoch, beat| {
+        let coordinator = name(coordinator);
+        Write::ClaimRun { run: run.clone(), coordinator, epoch, beat }
+    };
     let driver = async || store.run(run).await.unwrap().unwrap().driver;
-    store.commit(vec![claim("c1", 0)]).await.unwrap();
-    assert!(is_conflict(&store.commit(vec![claim("c2", 0)]).await), "a run must be taken once an epoch");
+    store.commit(vec![claim("c1", 0, Some(0))]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![claim("c2", 0, None)]).await), "a run must be taken once an epoch");
     store.commit(vec![Write::BeatRun { run: run.clone(), epoch: 1 }]).await.unwrap();
     assert_eq!(driver().await, Driver { coordinator: name("c1"), epoch: 1, beat: 1 });
-    store.commit(vec![claim("c2", 1)]).await.unwrap();
+    assert!(is_conflict(&store.commit(vec![claim("c2", 1, Some(0))]).await), "a driver that has beaten is not silent");
+    store.commit(vec![claim("c2", 1, Some(1))]).await.unwrap();
     for late in [Write::BeatRun { run: run.clone(), epoch: 1 }, Write::HoldRun { run: run.clone(), epoch: 1 }] {
         assert!(is_conflict(&store.commit(vec![late]).await), "a driver of an earlier epoch must be refused");
     }

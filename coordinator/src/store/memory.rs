@@ -50,8 +50,11 @@ impl Tables {
                 *old = RunRow { revision: run.revision + 1, driver: old.driver.clone(), ..*run };
                 Ok(())
             }
-            Write::ClaimRun { run, coordinator, epoch } => {
+            Write::ClaimRun { run, coordinator, epoch, beat } => {
                 let driver = self.driver(&run, epoch)?;
+                if beat.is_some_and(|beat| beat != driver.beat) {
+                    return Err(StoreError::Conflict);
+                }
                 *driver = Driver { coordinator, epoch: epoch + 1, beat: 0 };
                 Ok(())
             }

@@ -103,6 +103,9 @@ pub struct RunRow {
     /// Staging was found empty after the end.
     #[serde(default)]
     pub is_swept: bool,
+    /// When a publishing command left whose outcome is not known.
+    #[serde(default)]
+    pub publish_sent: Option<Millis>,
     /// Who drives it.
     #[serde(skip)]
     pub driver: Driver,
@@ -139,6 +142,7 @@ impl RunRow {
             lost_attempts: 0,
             sweep_at: None,
             is_swept: false,
+            publish_sent: None,
             driver: Driver::default(),
         }
     }
@@ -325,6 +329,8 @@ pub enum Write {
         coordinator: String,
         /// The epoch that was found.
         epoch: i64,
+        /// The beat that was found: a driver that has beaten since is not silent. `None`: whatever it is.
+        beat: Option<i64>,
     },
     /// The driver of a run lives. Conflict if the epoch is another.
     BeatRun {

@@ -502,10 +502,11 @@ async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), Stor
     match write {
         Write::InsertRun(run) => insert_run(connection, run).await,
         Write::UpdateRun(run) => update_run(connection, run).await,
-        Write::ClaimRun { run, coordinator, epoch } => {
+        Write::ClaimRun { run, coordinator, epoch, beat } => {
             let sql = "UPDATE runs SET driver = $1, driver_epoch = driver_epoch + 1, driver_beat = 0 \
-                       WHERE id = $2 AND driver_epoch = $3";
-            one_row(&sqlx::query(sql).bind(coordinator).bind(run.as_str()).bind(*epoch).execute(connection).await?)
+                       WHERE id = $2 AND driver_epoch = $3 AND ($4 < 0 OR driver_beat = $4)";
+            let query = sqlx::query(sql).bind(coordinator).bind(run.as_str()).bind(*epoch).bind(beat.unwrap_or(-1));
+            one_row(&query.execute(connection).await?)
         }
         Write::BeatRun { run, epoch } => {
             let sql = "UPDATE runs SET driver_beat = driver_beat + 1 WHERE id = $1 AND driver_epoch = $2";

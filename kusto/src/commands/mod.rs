@@ -13,6 +13,7 @@ pub use show::{
 };
 pub use table::{
     TableColumn, alter_merge_table, create_merge_table, create_staging_table, delete_after, drop_table, forbid_merges,
+    keep_long,
 };
 
 use crate::text;

@@ -34,6 +34,13 @@ pub fn delete_after(table: &str, day: &str) -> Command {
     Command(format!(".alter table {} policy auto_delete {policy}", name(table)))
 }
 
+/// `.alter table T policy retention`: extents stay for a hundred years, however old their rows are dated. A table without
+/// a policy of its own has the database's.
+pub fn keep_long(table: &str) -> Command {
+    let policy = string(r#"{"SoftDeletePeriod":"36500.00:00:00","Recoverability":"Disabled"}"#);
+    Command(format!(".alter table {} policy retention {policy}", name(table)))
+}
+
 /// `.drop table T ifexists`, rows and all.
 pub fn drop_table(table: &str) -> Command {
     Command(format!(".drop table {} ifexists", name(table)))

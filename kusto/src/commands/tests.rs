@@ -55,6 +55,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("delete_after", delete_after("S", "2026-01-31")),
         ("drop_table", drop_table("S")),
         ("forbid_merges", forbid_merges("S")),
+        ("keep_long", keep_long("S")),
         ("move_extents", move_extents("S", "T")),
         ("try_move_extents", try_move_extents("S", "T")),
         ("replace_extents", replace_extents("T", "S", "ingest-by:ferry:r:0/")),
