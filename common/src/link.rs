@@ -1,7 +1,12 @@
 //! The nodes' link: protocol versions, limits, and the one place where its channels are set up.
 
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint, Server, server::Router};
+use tonic::{
+    body::Body,
+    client::GrpcService,
+    codegen::{Body as HttpBody, Bytes, StdError},
+    transport::{Channel, Endpoint, Server, server::Router},
+};
 
 pub use crate::wire::generated::node_service_client::NodeServiceClient;
 pub use crate::wire::generated::node_service_server::{NodeService, NodeServiceServer};
@@ -32,19 +37,33 @@ pub fn client(address: &str) -> Result<NodeServiceClient<Channel>, tonic::transp
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .connect_lazy();
-    Ok(NodeServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    Ok(client_over(channel))
 }
 
-/// A server that answers nodes through `service`.
-pub fn server<S: NodeService>(service: S) -> Router {
+/// A node's client through a channel that is there.
+pub fn client_over<T>(channel: T) -> NodeServiceClient<T>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+{
+    NodeServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// What answers nodes through `service`, without a port.
+pub fn service<S: NodeService>(service: S) -> NodeServiceServer<S> {
+    NodeServiceServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// A server that answers nodes through `nodes`.
+pub fn server<S: NodeService>(nodes: S) -> Router {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(
-            NodeServiceServer::new(service)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
-        )
+        .add_service(service(nodes))
 }

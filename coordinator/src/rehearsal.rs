@@ -9,12 +9,7 @@ use crate::{
     rpc::node::NodeRpc,
     store::{RunRow, Store, StoreError, Write},
 };
-use ferry_common::{
-    activity::Activity,
-    clock::Clock,
-    id::RunId,
-    link::{MESSAGE_BYTES_MAX, NodeServiceServer},
-};
+use ferry_common::{activity::Activity, clock::Clock, id::RunId, link};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -47,11 +42,7 @@ impl Rehearsal {
 
     /// What answers nodes.
     pub fn node_service(&self) -> Routes {
-        let rpc = NodeRpc::new(self.core.clone(), self.shutdown.clone());
-        let server = NodeServiceServer::new(rpc)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Routes::new(server)
+        Routes::new(link::service(NodeRpc::new(self.core.clone(), self.shutdown.clone())))
     }
 
     /// Takes a run in.

@@ -183,7 +183,6 @@ impl Catalogue {
         for sql in [
             "DELETE FROM extents WHERE db = $1 AND table_name = $2",
             "DELETE FROM mappings WHERE db = $1 AND table_name = $2",
-            "DELETE FROM policies WHERE db = $1 AND table_name = $2",
             "DELETE FROM tables WHERE db = $1 AND name = $2",
         ] {
             sqlx::query(sql).bind(db).bind(name).execute(&mut *transaction).await?;
@@ -247,14 +246,6 @@ impl Catalogue {
             // A file that stays is litter, not data.
             let _ = std::fs::remove_file(self.extent_path(id));
         }
-        Ok(())
-    }
-
-    /// Makes a policy of a table what it shall be.
-    pub async fn put_policy(&self, db: &str, table: &str, kind: &str, policy: &str) -> Result<(), AdxError> {
-        let sql = "INSERT INTO policies VALUES ($1, $2, $3, $4) ON CONFLICT (db, table_name, kind) DO UPDATE SET \
-                   policy = excluded.policy";
-        sqlx::query(sql).bind(db).bind(table).bind(kind).bind(policy).execute(&self.pool).await?;
         Ok(())
     }
 

@@ -10,9 +10,6 @@ CREATE TABLE IF NOT EXISTS mappings (
     db TEXT NOT NULL, table_name TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, mapping TEXT NOT NULL,
     PRIMARY KEY (db, table_name, kind, name)
 );
-CREATE TABLE IF NOT EXISTS policies (
-    db TEXT NOT NULL, table_name TEXT NOT NULL, kind TEXT NOT NULL, policy TEXT NOT NULL, PRIMARY KEY (db, table_name, kind)
-);
 CREATE TABLE IF NOT EXISTS operations (
     id TEXT NOT NULL PRIMARY KEY, operation TEXT NOT NULL, started_ticks INTEGER NOT NULL, updated_ticks INTEGER NOT NULL,
     state TEXT NOT NULL, status TEXT NOT NULL, root TEXT NOT NULL, should_retry INTEGER NOT NULL, db TEXT NOT NULL

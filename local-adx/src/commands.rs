@@ -277,12 +277,17 @@ impl Adx {
             ]));
         }
         if p.word("extents") {
-            let mut extents = self.catalogue.extents(db, &table.name).await?;
-            let filters = tag_filters(p)?;
-            extents.retain(|e| is_tagged(e, &filters));
-            return Ok(extents_frame(db, &extents));
+            return self.extents(db, &table, p).await;
         }
         p.fail("cslschema, schema as json, details or extents")
+    }
+
+    /// A table's extents, as far as `where tags ...` lets them through.
+    async fn extents(&self, db: &str, table: &Table, p: &mut Parser) -> Result<Frame, AdxError> {
+        let filters = tag_filters(p)?;
+        let mut extents = self.catalogue.extents(db, &table.name).await?;
+        extents.retain(|e| is_tagged(e, &filters));
+        Ok(extents_frame(db, &extents))
     }
 
     async fn show_operations(&self, p: &mut Parser) -> Result<Frame, AdxError> {
@@ -436,7 +441,7 @@ impl Adx {
     }
 
     /// `.alter table T policy P 'JSON'`, for the policies that a staging table has. There is nothing here that merges
-    /// extents or deletes tables, so they are kept and shown, and change nothing.
+    /// extents or deletes tables by itself, so they are taken and change nothing.
     async fn alter_policy(&self, request: &Request, p: &mut Parser) -> Result<Frame, AdxError> {
         let table = self.existing_table(&request.db, &p.name()?).await?;
         if !p.word("policy") {
@@ -451,7 +456,6 @@ impl Adx {
         if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&policy).is_err() {
             return Err(AdxError::bad_request(format!("BadRequest_InvalidPolicy: {policy} is no JSON object.")));
         }
-        self.catalogue.put_policy(&request.db, &table.name, &kind, &policy).await?;
         Ok(Frame::new(vec![
             text_column("PolicyName", [kind]),
             text_column("EntityName", [table.name]),
@@ -579,11 +583,8 @@ impl Adx {
         if !p.word("extents") {
             return p.fail("'extents'");
         }
-        let filters = tag_filters(p)?;
-        let operators = p.operators()?;
-        let mut extents = self.catalogue.extents(db, &table.name).await?;
-        extents.retain(|e| is_tagged(e, &filters));
-        let frame = run_operators([Ok(extents_frame(db, &extents))], &operators)?;
+        let extents = self.extents(db, &table, p).await?;
+        let frame = run_operators([Ok(extents)], &p.operators()?)?;
         let Some(at) = frame.names.iter().position(|name| name == "ExtentId") else {
             return Err(AdxError::bad_request("The query must give the column ExtentId."));
         };

@@ -1,5 +1,5 @@
-//! Fault switches, for tests: `KIND[:TIMES[:SECONDS]]`, several joined by commas. They strike `.ingest`; those that begin with
-//! `publish-` strike `.move extents` and `.replace extents`, where there is something to move.
+//! Fault switches, for tests: `KIND[:TIMES[:SECONDS]]`, several joined by commas. They strike `.ingest`; those that begin
+//! with `publish-` strike `.move extents` and `.replace extents`, where there is something to move.
 //!
 //! | kind | what happens |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! A coordinator, nodes, local-adx and Azurite: processes of their own, in one folder.
 
-use crate::{Azurite, Facts, Program, ferry, free_port, python, wait_for};
+use crate::{Azurite, Facts, Program, free_port, python, query, wait_for};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -274,10 +274,7 @@ impl Cluster {
     /// # Panics
     /// When it fails.
     pub fn query(&self, text: &str) -> Vec<Value> {
-        let endpoint = self.endpoint();
-        let output = ferry(&["query", text, "--endpoint", &endpoint, "--database", "Test", "--output", "json"]);
-        assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        query(&self.endpoint(), text)
     }
 
     /// Finds a node that holds a file, and stops it in that moment (SIGSTOP): it can say nothing more. Returns the node

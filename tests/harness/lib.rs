@@ -11,7 +11,7 @@ pub use azurite::Azurite;
 pub use cluster::{Cluster, ClusterOptions};
 pub use flights::{Facts, write_flights};
 pub use postgres::Postgres;
-pub use program::{Program, ferry, ferry_path, free_port, python, repository, tools};
+pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 
 use std::time::{Duration, Instant};
 

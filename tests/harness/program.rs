@@ -67,6 +67,16 @@ pub fn ferry(arguments: &[&str]) -> Output {
     Command::new(ferry_path()).args(arguments).env("NO_COLOR", "1").stdin(Stdio::null()).output().expect("ferry")
 }
 
+/// Rows of a query or a command, by the database Test of the cluster at `endpoint`.
+///
+/// # Panics
+/// When it fails.
+pub fn query(endpoint: &str, text: &str) -> Vec<serde_json::Value> {
+    let output = ferry(&["query", text, "--endpoint", endpoint, "--database", "Test", "--output", "json"]);
+    assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
 /// Runs a Python program of the scenarios, and reads the JSON it prints.
 ///
 /// # Panics

@@ -2,7 +2,7 @@
 //!
 //! The files and what is in them come from `tests/fixtures/formats.py`; ferry has no part in either.
 
-use ferry_tests::{Program, ferry, free_port, repository, tools, wait_for};
+use ferry_tests::{Program, free_port, repository, tools, wait_for};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -124,10 +124,7 @@ impl Bench {
 
     /// Rows of a query or a command.
     fn query(&self, text: &str) -> Vec<Value> {
-        let endpoint = self.endpoint();
-        let output = ferry(&["query", text, "--endpoint", &endpoint, "--database", "Test", "--output", "json"]);
-        assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        ferry_tests::query(&self.endpoint(), text)
     }
 
     fn count(&self, table: &str) -> u64 {

@@ -1,7 +1,7 @@
 //! What lies between nodes and coordinator: calls that are slow, lost on either way, or made twice.
 
 use crate::chance::Chance;
-use ferry_common::link::{MESSAGE_BYTES_MAX, NodeServiceClient};
+use ferry_common::link;
 use ferry_node::NodeConfig;
 use http_body_util::{BodyExt as _, Full};
 use std::{
@@ -74,9 +74,7 @@ impl Network {
                 tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(Status::unavailable("timeout")))
             }
         });
-        let client = NodeServiceClient::new(service)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let client = link::client_over(service);
         tokio::spawn(async move { ferry_node::run_over(client, config, shutdown).await.expect("a node goes on") });
         peer
     }

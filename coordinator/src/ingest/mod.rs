@@ -38,9 +38,9 @@ const CAPACITY_MAX: u32 = 64;
 /// How long a capacity that was told is believed.
 const CAPACITY_AGE_MAX: Duration = Duration::from_secs(60);
 /// Time that the cluster gets for a request that only looks or only submits.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// So long after its making, parts of the cluster may not know a table yet.
-pub(crate) const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
+const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
 /// Waits between looks: short at first, then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
@@ -77,6 +77,13 @@ pub(crate) fn judged(error: &KustoError) -> Failure {
         KustoError::Service(_) => (Code::SinkFailed, Fault::Sink, transient),
     };
     Failure::new(code, fault, retry, message)
+}
+
+/// The run has made the table that it ingests into so lately that the cluster may not know it everywhere.
+fn is_table_new(run: &RunRow, now: Millis) -> bool {
+    let sink = &run.activity.sink;
+    let makes_one = sink.create_table || sink.publish != Publish::Append;
+    makes_one && run.times.copying.is_some_and(|at| now.since(at) < TABLE_SPREADS_MAX)
 }
 
 /// What one look at a run's commands found.
@@ -229,13 +236,6 @@ impl Ingester {
         }
     }
 
-    /// The run has made its table so lately that the cluster may not know it everywhere.
-    fn is_table_new(&self, run: &RunRow) -> bool {
-        let sink = &run.activity.sink;
-        let makes_one = sink.create_table || sink.publish != Publish::Append;
-        makes_one && run.times.copying.is_some_and(|at| self.core.now().since(at) < TABLE_SPREADS_MAX)
-    }
-
     async fn send_failed(
         &self,
         run: &RunRow,
@@ -248,7 +248,7 @@ impl Ingester {
             return Ok(Some(Failure { retry: Retry::Backoff, ..failure }));
         }
         let throttled = failure.code == Code::SinkThrottled;
-        let may_pass = failure.code == Code::TableNotFound && self.is_table_new(run);
+        let may_pass = failure.code == Code::TableNotFound && is_table_new(run, self.core.now());
         if (failure.retry == Retry::Never && !may_pass)
             || (!throttled && command.state.failures() >= self.core.limits.command_failures_max)
         {

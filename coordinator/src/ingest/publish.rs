@@ -6,7 +6,7 @@
 //! they show decides. The sending is stored first: while its answer is in doubt nothing is sent again, since a second
 //! `replace` would drop what others put into the table after the first.
 
-use super::{REQUEST_TIMEOUT, TABLE_SPREADS_MAX, judged};
+use super::{REQUEST_TIMEOUT, is_table_new, judged};
 use crate::{
     core::{ChangeError, Core},
     store::RunRow,
@@ -131,8 +131,7 @@ pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64, began: Mil
         let message = "the answer to the publishing command was lost; it may be on its way";
         return Ok(Published::NotYet(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Backoff, message)));
     }
-    let sent_at = core.now();
-    note_sending(core, run, Some(sent_at)).await?;
+    note_sending(core, run, Some(core.now())).await?;
     if !core.may_act() {
         return Ok(Published::NotYet(not_ours()));
     }
@@ -159,7 +158,7 @@ pub(crate) async fn publish(core: &Core, run: &RunRow, expected: u64, began: Mil
     Ok(match (look(core, client, run, expected).await, failure) {
         (Ok(Some(known)), _) => known,
         // It was refused for good, and the staging table has all its rows still.
-        (Ok(None), Some((failure, false))) if failure.retry == Retry::Never && !is_new(core, run) => {
+        (Ok(None), Some((failure, false))) if failure.retry == Retry::Never && !is_table_new(run, core.now()) => {
             Published::Never(failure)
         }
         (Ok(None), Some((failure, _))) => Published::NotYet(Failure { retry: Retry::Backoff, ..failure }),
@@ -179,11 +178,6 @@ async fn note_sending(core: &Core, run: &RunRow, at: Option<Millis>) -> Result<(
     })
     .await
     .map(drop)
-}
-
-/// The staging table was made so lately that the cluster may not know it everywhere.
-fn is_new(core: &Core, run: &RunRow) -> bool {
-    run.times.copying.is_some_and(|at| core.now().since(at) < TABLE_SPREADS_MAX)
 }
 
 /// How the tags of the run's extents begin.
@@ -237,7 +231,7 @@ async fn look(core: &Core, client: &dyn Engine, run: &RunRow, expected: u64) -> 
             );
             Ok(Some(Published::Never(mismatch(what))))
         }
-        None if is_new(core, run) => {
+        None if is_table_new(run, core.now()) => {
             let what = format!("staging table {staging} is not known everywhere in the cluster yet");
             Ok(Some(Published::NotYet(Failure { retry: Retry::Backoff, ..mismatch(what) })))
         }

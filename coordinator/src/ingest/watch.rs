@@ -1,6 +1,6 @@
 //! Follows issued commands: what the cluster says of their operations.
 
-use super::{Ingester, Step, judged, path_of};
+use super::{Ingester, Step, is_table_new, judged, path_of};
 use crate::{
     core::ChangeError,
     state::command::{CommandEvent, CommandState},
@@ -151,7 +151,7 @@ impl Ingester {
             return self.staging_lost(run, &command, failure).await;
         }
         let is_unknown = matches!(code.as_str(), "BadRequest_TableNotExist" | "BadRequest_EntityNotFound");
-        let may_pass = operation.should_retry || (is_unknown && self.is_table_new(run));
+        let may_pass = operation.should_retry || (is_unknown && is_table_new(run, self.core.now()));
         let is_transient = may_pass && operation.state == "Failed";
         if is_transient && command.state.failures() < self.core.limits.command_failures_max {
             self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled: false }).await?;

@@ -1,7 +1,7 @@
 //! The store in an SQL database. All SQL stands here, in words that SQLite and PostgreSQL both know.
 //!
-//! PostgreSQL is for several coordinators at once. SQLite is embedded: a file, one writer at a time, written through to the disk at each commit. Only one coordinator
-//! may have it open; a lock beside the file sees to that.
+//! PostgreSQL is for several coordinators at once. SQLite is embedded: a file, one writer at a time, written through to the
+//! disk at each commit. Only one coordinator may have it open; a lock beside the file sees to that.
 
 use super::{
     ChunkRow, CommandCounts, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, Tail, UnitCounts, UnitRow,

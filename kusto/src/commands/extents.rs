@@ -35,7 +35,8 @@ pub fn try_move_extents(from: &str, to: &str) -> Command {
 
 /// `.replace extents`: in one transaction the extents of `table` are dropped and those of `from` take their place.
 ///
-/// Extents that carry `own_tag_part` are not dropped: sent a second time, after its effect, the command has none.
+/// Extents that carry `own_tag_part` are not dropped, so that sending it twice costs the caller no row of its own. What
+/// others put into the table before the second time is dropped.
 pub fn replace_extents(table: &str, from: &str, own_tag_part: &str) -> Command {
     Command(format!(
         ".replace extents in table {table} with (setNewIngestionTime=true) \
