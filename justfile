@@ -16,6 +16,10 @@ test:
 soak SEEDS="SEEDS=10000":
     env SEED_FROM=$(date +%s) {{SEEDS}} cargo test -p ferry-tests --test simulation no_row -- --nocapture
 
+# Random faults against real programs: `just chaos 200`.
+chaos N="20":
+    env CHAOS={{N}} CHAOS_FROM=$(date +%s) cargo test -p ferry-tests --test scenarios chaos -- --nocapture
+
 # Needs cargo-deny.
 deny:
     cargo deny check

@@ -12,7 +12,8 @@ const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6t
 
 /// A running emulator with an empty container.
 pub struct Azurite {
-    _program: Program,
+    /// The process.
+    pub program: Program,
     /// Address of the container.
     pub container: String,
 }
@@ -33,7 +34,7 @@ impl Azurite {
             .arg(&home);
         let program = Program::start(command, folder.join("azurite.log"));
         let container = format!("http://127.0.0.1:{port}/{ACCOUNT}/staging");
-        let azurite = Self { _program: program, container };
+        let azurite = Self { program, container };
         let url = format!("{}?restype=container&{}", azurite.container, account_sas());
         let http = reqwest::Client::new();
         wait_for("Azurite", || async {

@@ -1,8 +1,8 @@
 //! A coordinator, nodes, local-adx and Azurite: processes of their own, in one folder.
 
-use crate::{Azurite, Facts, Program, free_port, python, query, wait_for};
+use crate::{Azurite, Facts, Program, Relay, free_port, python, query, wait_for};
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
 
 /// What to start.
@@ -16,11 +16,13 @@ pub struct ClusterOptions {
     pub fault: String,
     /// The coordinators' store; empty: a file of SQLite.
     pub store: String,
+    /// Put a relay into every connection between the programs.
+    pub relayed: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, slots: 1, fault: String::new(), store: String::new() }
+        Self { nodes: 3, slots: 1, fault: String::new(), store: String::new(), relayed: false }
     }
 }
 
@@ -40,8 +42,55 @@ pub struct Cluster {
     http_port: u16,
     http: reqwest::Client,
     store: String,
-    /// A second coordinator on the same store, and its ports.
-    second: Option<(Program, u16, u16)>,
+    /// A second coordinator on the same store.
+    second: Option<Program>,
+    second_ports: (u16, u16),
+    /// Where everything goes through relays.
+    pub relays: Option<Relays>,
+    /// Port and slots of each node.
+    node_places: Vec<(u16, u32)>,
+}
+
+/// The network of a cluster.
+pub struct Relays {
+    /// Nodes to the first and the second coordinator.
+    pub nodes: [Relay; 2],
+    /// Everybody to the staging storage.
+    pub storage: Relay,
+    /// Coordinators to local-adx.
+    pub adx: Relay,
+    /// The first and the second coordinator to PostgreSQL; `None` with SQLite.
+    pub stores: Option<[Relay; 2]>,
+}
+
+impl Relays {
+    fn start(grpc: [u16; 2], azurite: u16, adx: u16, store: &str) -> Self {
+        Self {
+            nodes: grpc.map(Relay::start),
+            storage: Relay::start(azurite),
+            adx: Relay::start(adx),
+            stores: port_of(store).map(|port| [Relay::start(port), Relay::start(port)]),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Relay> {
+        self.nodes.iter().chain([&self.storage, &self.adx]).chain(self.stores.iter().flatten())
+    }
+}
+
+/// The port in an address; `None` in one that has none.
+fn port_of(address: &str) -> Option<u16> {
+    let place = address.split_once("://")?.1.split('/').next()?;
+    place.rsplit_once(':')?.1.parse().ok()
+}
+
+/// The same address on another port.
+fn at_port(address: &str, port: u16) -> String {
+    match port_of(address) {
+        Some(own) => address.replacen(&format!(":{own}/"), &format!(":{port}/"), 1),
+        None => address.to_owned(),
+    }
 }
 
 impl Cluster {
@@ -55,25 +104,20 @@ impl Cluster {
         fs::create_dir(folder.path().join("source")).expect("folder");
         let azurite = Azurite::start(folder.path()).await;
         let (adx_port, grpc_port, http_port) = (free_port(), free_port(), free_port());
-        let adx = Program::ferry(
-            &[
-                "local-adx".into(),
-                "--listen".into(),
-                format!("127.0.0.1:{adx_port}"),
-                "--data".into(),
-                folder.path().join("adx").display().to_string(),
-                "--fault".into(),
-                options.fault.clone(),
-            ],
-            &[],
-            folder.path().join("adx.log"),
-        );
+        let adx = start_adx(&folder, adx_port, &options.fault);
         let store = if options.store.is_empty() {
             format!("sqlite:{}", folder.path().join("ferry.db").display())
         } else {
             options.store.clone()
         };
-        let coordinator = start_coordinator(&folder, &azurite, &store, "coordinator", grpc_port, http_port);
+        let second_ports = (free_port(), free_port());
+        let relays = options.relayed.then(|| {
+            let storage = port_of(&azurite.container).expect("Azurite's port");
+            Relays::start([grpc_port, second_ports.0], storage, adx_port, &store)
+        });
+        let seen = relays.as_ref().and_then(|r| r.stores.as_ref()).map(|r| at_port(&store, r[0].port()));
+        let seen = seen.as_ref().unwrap_or(&store);
+        let coordinator = start_coordinator(&folder, &azurite, seen, "coordinator", grpc_port, http_port);
         let mut cluster = Self {
             folder,
             azurite,
@@ -86,25 +130,52 @@ impl Cluster {
             http: reqwest::Client::new(),
             store,
             second: None,
+            second_ports,
+            relays,
+            node_places: Vec::new(),
         };
         for _ in 0..options.nodes {
             cluster.add_node(options.slots);
         }
-        wait_for("local-adx", || async {
-            cluster.http.get(format!("{}/healthz", cluster.endpoint())).send().await.ok()
-        })
-        .await;
+        cluster.wait_adx().await;
         cluster.wait_ready().await;
         cluster
     }
 
+    async fn wait_adx(&self) {
+        wait_for("local-adx", || async {
+            self.http.get(format!("{}/healthz", self.endpoint())).send().await.ok().filter(|r| r.status().is_success())
+        })
+        .await;
+    }
+
+    /// Kills local-adx without a word, and starts it again on the same data, with other faults.
+    pub async fn restart_adx(&mut self, fault: &str) {
+        self.adx.kill();
+        self.adx = start_adx(&self.folder, self.adx_port, fault);
+        self.wait_adx().await;
+    }
+
     /// Starts one more node.
     pub fn add_node(&mut self, slots: u32) {
-        self.add_node_at(self.grpc_port, slots);
+        let port = self.relays.as_ref().map_or(self.grpc_port, |r| r.nodes[0].port());
+        self.add_node_at(port, slots);
     }
 
     fn add_node_at(&mut self, port: u16, slots: u32) {
-        let name = format!("node-{}", self.nodes.len());
+        let program = self.start_node(self.nodes.len(), port, slots);
+        self.nodes.push(program);
+        self.node_places.push((port, slots));
+    }
+
+    /// Starts a node again that was killed.
+    pub fn restart_node(&mut self, number: usize) {
+        let (port, slots) = self.node_places[number];
+        self.nodes[number] = self.start_node(number, port, slots);
+    }
+
+    fn start_node(&self, number: usize, port: u16, slots: u32) -> Program {
+        let name = format!("node-{number}");
         let arguments = [
             "node".into(),
             "--coordinator".into(),
@@ -116,7 +187,7 @@ impl Cluster {
             "--allow-root".into(),
             self.source().display().to_string(),
         ];
-        self.nodes.push(Program::ferry(&arguments, &[], self.folder.path().join(format!("{name}.log"))));
+        Program::ferry(&arguments, &[], self.folder.path().join(format!("{name}.log")))
     }
 
     /// Kills the coordinator without a word, and starts it again on the same store.
@@ -126,17 +197,37 @@ impl Cluster {
     }
 
     async fn start_first(&mut self) {
-        let (grpc, http) = (self.grpc_port, self.http_port);
-        self.coordinator = start_coordinator(&self.folder, &self.azurite, &self.store, "coordinator", grpc, http);
+        self.respawn_coordinator(0);
         self.wait_ready().await;
+    }
+
+    /// Starts a coordinator again that has ended, and does not wait: it may end again, without its store.
+    pub fn respawn_coordinator(&mut self, number: usize) {
+        let store = self.store_of(number);
+        if number == 0 {
+            let (grpc, http) = (self.grpc_port, self.http_port);
+            self.coordinator = start_coordinator(&self.folder, &self.azurite, &store, "coordinator", grpc, http);
+        } else {
+            let (grpc, http) = self.second_ports;
+            self.second = Some(start_coordinator(&self.folder, &self.azurite, &store, "second", grpc, http));
+        }
     }
 
     /// Starts a second coordinator on the same store.
     pub async fn add_coordinator(&mut self) {
-        let (grpc, http) = self.second.as_ref().map_or_else(|| (free_port(), free_port()), |s| (s.1, s.2));
-        let program = start_coordinator(&self.folder, &self.azurite, &self.store, "second", grpc, http);
-        self.second = Some((program, grpc, http));
-        self.wait_ready_at(http).await;
+        self.respawn_coordinator(1);
+        self.wait_ready_at(self.second_ports.1).await;
+    }
+
+    /// The store as a coordinator sees it.
+    fn store_of(&self, coordinator: usize) -> String {
+        let relay = self.relays.as_ref().and_then(|r| r.stores.as_ref()).map(|r| r[coordinator].port());
+        relay.map_or_else(|| self.store.clone(), |port| at_port(&self.store, port))
+    }
+
+    /// The first or the second coordinator.
+    pub fn coordinator(&mut self, number: usize) -> Option<&mut Program> {
+        if number == 0 { Some(&mut self.coordinator) } else { self.second.as_mut() }
     }
 
     /// Starts a node of the second coordinator.
@@ -144,7 +235,8 @@ impl Cluster {
     /// # Panics
     /// When there is none.
     pub fn add_node_of_second(&mut self, slots: u32) {
-        let port = self.second.as_ref().expect("a second coordinator").1;
+        assert!(self.second.is_some(), "there is no second coordinator");
+        let port = self.relays.as_ref().map_or(self.second_ports.0, |r| r.nodes[1].port());
         self.add_node_at(port, slots);
     }
 
@@ -158,9 +250,9 @@ impl Cluster {
             let log = Self::log_of(program);
             log.lines().rev().find(|line| line.contains("ingest command changes")).map(str::to_owned)
         };
-        let second = self.second.as_ref().and_then(|(program, ..)| drives(program));
+        let second = self.second.as_ref().and_then(drives);
         if second > drives(&self.coordinator) {
-            if let Some((program, ..)) = &mut self.second {
+            if let Some(program) = &mut self.second {
                 program.kill();
             }
         } else {
@@ -174,14 +266,14 @@ impl Cluster {
         if self.coordinator.has_ended() {
             self.start_first().await;
         }
-        if self.second.as_mut().is_some_and(|(program, ..)| program.has_ended()) {
+        if self.second.as_mut().is_some_and(Program::has_ended) {
             self.add_coordinator().await;
         }
     }
 
     /// Messages of all coordinators.
     pub fn coordinator_logs(&self) -> String {
-        let second = self.second.as_ref().map(|(program, ..)| Self::log_of(program)).unwrap_or_default();
+        let second = self.second.as_ref().map(Self::log_of).unwrap_or_default();
         Self::log_of(&self.coordinator) + &second
     }
 
@@ -212,15 +304,27 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.http_port)
     }
 
+    /// Address of local-adx as coordinators see it.
+    fn endpoint_of_coordinators(&self) -> String {
+        let port = self.relays.as_ref().map_or(self.adx_port, |r| r.adx.port());
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// Address of the staging container as all programs see it.
+    fn container(&self) -> String {
+        let relay = self.relays.as_ref().map(|r| at_port(&self.azurite.container, r.storage.port()));
+        relay.unwrap_or_else(|| self.azurite.container.clone())
+    }
+
     /// An activity that copies all of the source into the table Flights, in small chunks.
     pub fn flights_activity(&self) -> Value {
         json!({
             "name": "flights",
             "source": {"type": "FileSystem", "folderPath": self.source(),
                        "format": {"type": "DelimitedText", "firstRowAsHeader": true}},
-            "sink": {"type": "AzureDataExplorer", "endpoint": self.endpoint(), "database": "Test", "table": "Flights",
+            "sink": {"type": "AzureDataExplorer", "endpoint": self.endpoint_of_coordinators(), "database": "Test", "table": "Flights",
                      "createTable": true},
-            "staging": {"type": "AzureBlob", "container": self.azurite.container, "accountKey": {"secret": "env:FERRY_TEST_KEY"}},
+            "staging": {"type": "AzureBlob", "container": self.container(), "accountKey": {"secret": "env:FERRY_TEST_KEY"}},
             "settings": {"chunkSizeMB": 0.4},
         })
     }
@@ -241,6 +345,20 @@ impl Cluster {
     /// A run as it is now; `None` while the coordinator does not answer.
     pub async fn look(&self, run: &str) -> Option<Value> {
         self.get(&format!("/runs/{run}")).await
+    }
+
+    /// A run as any of the coordinators knows it, if one answers at once.
+    pub async fn glance(&self, run: &str) -> Option<Value> {
+        for port in [self.http_port, self.second_ports.1] {
+            let url = format!("http://127.0.0.1:{port}/api/v1/runs/{run}");
+            let request = self.http.get(url).timeout(Duration::from_millis(300)).send();
+            if let Some(response) = request.await.ok().filter(|r| r.status().is_success())
+                && let Ok(value) = response.json().await
+            {
+                return Some(value);
+            }
+        }
+        None
     }
 
     /// The report of a run.
@@ -301,10 +419,38 @@ impl Cluster {
         .await
     }
 
+    /// Copies all messages to a folder that stays. Returns the folder.
+    ///
+    /// # Panics
+    /// When they cannot be copied.
+    pub fn keep_logs(&self, name: &str) -> PathBuf {
+        let kept = std::env::temp_dir().join("ferry-tests").join(name);
+        fs::create_dir_all(&kept).expect("folder");
+        for entry in fs::read_dir(self.folder.path()).expect("folder").flatten() {
+            if entry.path().extension().is_some_and(|e| e == "log") {
+                fs::copy(entry.path(), kept.join(entry.file_name())).expect("copy");
+            }
+        }
+        kept
+    }
+
     /// A program's messages.
     pub fn log_of(program: &Program) -> String {
         fs::read_to_string(&program.log).unwrap_or_default()
     }
+}
+
+fn start_adx(folder: &TempDir, port: u16, fault: &str) -> Program {
+    let arguments = [
+        "local-adx".into(),
+        "--listen".into(),
+        format!("127.0.0.1:{port}"),
+        "--data".into(),
+        folder.path().join("adx").display().to_string(),
+        "--fault".into(),
+        fault.to_owned(),
+    ];
+    Program::ferry(&arguments, &[], folder.path().join("adx.log"))
 }
 
 fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &str, grpc: u16, http: u16) -> Program {

@@ -6,12 +6,14 @@ mod cluster;
 mod flights;
 mod postgres;
 mod program;
+mod relay;
 
 pub use azurite::Azurite;
-pub use cluster::{Cluster, ClusterOptions};
+pub use cluster::{Cluster, ClusterOptions, Relays};
 pub use flights::{Facts, write_flights};
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
+pub use relay::{Relay, Weather};
 
 use std::time::{Duration, Instant};
 

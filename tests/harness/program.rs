@@ -28,13 +28,16 @@ pub fn tools() -> PathBuf {
         .clone()
 }
 
-/// The program under test, built as the tests are.
+/// The program under test: the one that `FERRY_UNDER_TEST` names, or one built as the tests are.
 ///
 /// # Panics
 /// When it cannot be built.
 pub fn ferry_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(given) = std::env::var_os("FERRY_UNDER_TEST") {
+            return given.into();
+        }
         let mut build = Command::new(env!("CARGO"));
         // With the tests, so that what both need is compiled once.
         build.args(["build", "--quiet", "-p", "ferry-cli", "-p", "ferry-tests"]).current_dir(repository());

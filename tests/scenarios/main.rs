@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
 mod bad_input;
+mod chaos;
 mod copies;
 mod deaths;
 mod faults;
