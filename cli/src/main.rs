@@ -60,7 +60,7 @@ enum Command {
     /// Run a node.
     Node(roles::NodeArgs),
     /// Run a local ADX-compatible endpoint, for first runs and tests.
-    LocalAdx(roles::LocalAdxArgs),
+    LocalAdx(Box<roles::LocalAdxArgs>),
     /// Print the JSON Schema of a copy activity.
     Schema,
 }
@@ -98,7 +98,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Query(args) => query::run(args, output).await,
         Command::Coordinator(args) => roles::coordinator(args).await,
         Command::Node(args) => roles::node(args).await,
-        Command::LocalAdx(args) => roles::local_adx(args).await,
+        Command::LocalAdx(args) => roles::local_adx(*args).await,
         Command::Schema => output::json(&ferry_common::activity::Activity::json_schema()),
     }
 }

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
         data: folder.join("local-adx"),
         databases: Vec::new(),
         faults: Faults::default(),
+        storage: None,
     };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let address = format!("http://{}", endpoint.address);

@@ -7,7 +7,7 @@ use crate::{
 use clap::Args;
 use ferry_common::id::RuntimeName;
 use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
-use ferry_local_adx::{Faults, LocalAdx, LocalAdxConfig};
+use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig};
 use ferry_node::{NodeConfig, read::Roots};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -137,6 +137,10 @@ pub(crate) struct LocalAdxArgs {
     /// Only these databases exist; without it, one of any name is created on first use.
     #[arg(long, value_name = "NAME")]
     database: Vec<String>,
+    /// Storage account that clients of queued ingestion write to, such as an emulator's: a connection string with
+    /// AccountName, AccountKey, BlobEndpoint, QueueEndpoint and TableEndpoint.
+    #[arg(long, env = "FERRY_LOCAL_ADX_STORAGE", hide_env_values = true, value_name = "CONNECTION_STRING")]
+    storage: Option<Account>,
     /// What shall go wrong, for tests: KIND[:TIMES[:SECONDS]], joined by commas. Kinds: throttle, error, lost-answer,
     /// hang, op-throttle, op-error, op-abandon, slow.
     #[arg(long, default_value = "", value_name = "SPEC")]
@@ -146,7 +150,13 @@ pub(crate) struct LocalAdxArgs {
 pub(crate) async fn local_adx(args: LocalAdxArgs) -> Result<(), CliError> {
     loopback_only(args.listen, "--listen")?;
     let faults: Faults = args.fault.parse().map_err(CliError::Usage)?;
-    let config = LocalAdxConfig { listen: args.listen, data: args.data, databases: args.database, faults };
+    let config = LocalAdxConfig {
+        listen: args.listen,
+        data: args.data,
+        databases: args.database,
+        faults,
+        storage: args.storage,
+    };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     message(&format!("local-adx: http://{} (for first runs and tests)", endpoint.address));
     endpoint.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))

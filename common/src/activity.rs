@@ -406,7 +406,8 @@ pub enum Ingestion {
     /// By commands to the engine, followed to their end.
     #[default]
     Direct,
-    /// Through the data management service.
+    /// Through the data management service, which ingests in its own time: minutes, with its default batching. Delivery is
+    /// at least once; each blob carries a tag by which a second delivery is passed over, unless both run at the same time.
     Queued,
 }
 
@@ -738,6 +739,11 @@ impl Activity {
         self.source.check()?;
         self.sink.check(&self.source)?;
         self.staging.check()?;
+        if self.sink.ingestion == Ingestion::Queued && self.staging.kind == StagingType::FileSystem {
+            return Err(
+                "sink.ingestion: queued needs staging that the cluster can fetch from: type AzureBlob".to_owned()
+            );
+        }
         let settings = &self.settings;
         if !(settings.chunk_size_mb > 0.0 && settings.chunk_size_mb <= CHUNK_MB_MAX && settings.chunk_bytes_max() > 0) {
             return Err(format!("settings.chunkSizeMB must be more than 0 and at most {CHUNK_MB_MAX}"));
@@ -884,8 +890,11 @@ impl Sink {
                     .to_owned(),
             );
         }
-        if self.ingestion != Ingestion::Direct {
-            return Err("sink.ingestion: only direct is supported yet".to_owned());
+        if self.ingestion == Ingestion::Queued && self.publish != Publish::Append {
+            return Err(
+                "sink.publish atomic and replace need sink.ingestion: direct; what is queued may arrive at any time"
+                    .to_owned(),
+            );
         }
         match (self.auth.kind, &self.auth.token) {
             (AuthType::Bearer, None) => return Err("sink.auth: type bearer needs a token".to_owned()),

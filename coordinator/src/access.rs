@@ -19,7 +19,9 @@ const SAS_VERSION: &str = "2023-11-03";
 /// How long a node's signature holds: longer than an attempt should take.
 const WRITE_TTL: Duration = Duration::from_secs(12 * 3600);
 /// How long the cluster's signature holds: an ingestion may wait and run for an hour each.
-const READ_TTL: Duration = Duration::from_secs(4 * 3600);
+pub(crate) const READ_TTL: Duration = Duration::from_secs(4 * 3600);
+/// The same for queued ingestion: the service tries again for two days.
+pub(crate) const QUEUED_READ_TTL: Duration = Duration::from_secs(49 * 3600);
 /// How long the coordinator's own signature holds.
 const OWN_TTL: Duration = Duration::from_secs(3600);
 
@@ -156,11 +158,11 @@ impl Access {
         })
     }
 
-    /// What the cluster gets: it may read this blob.
-    pub(crate) fn for_cluster(&self, blob: &str, now: Millis) -> Result<IngestSource, Failure> {
+    /// What the cluster gets: it may read this blob until then.
+    pub(crate) fn for_cluster(&self, blob: &str, expires: Millis) -> Result<IngestSource, Failure> {
         Ok(match self {
             Self::Key { container, key, .. } => {
-                let sas = container.signed(key, "r", Some(blob), now.plus(READ_TTL))?;
+                let sas = container.signed(key, "r", Some(blob), expires)?;
                 IngestSource::Url(format!("{}/{}?{sas}", container.url, path_encoded(blob)))
             }
             Self::Sas { container, sas, .. } => {

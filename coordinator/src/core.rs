@@ -12,7 +12,7 @@ use ferry_common::{
     id::{RunId, UnitNumber},
     unit::Counters,
 };
-use ferry_kusto::Engine;
+use ferry_kusto::{Engine, queued::Queued};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,6 +27,9 @@ const CONFLICTS_MAX: u32 = 20;
 pub trait Sinks: Send + Sync {
     /// The cluster of an activity's sink, signed in to. Nothing is sent yet. It gets so much time for a request.
     fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure>;
+
+    /// Where blobs are handed over, if the activity's sink has queued ingestion. Nothing is sent yet.
+    fn open_queue(&self, activity: &Activity, server_timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure>;
 }
 
 /// A coordinator's right to drive a run.

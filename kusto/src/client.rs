@@ -7,7 +7,7 @@ use crate::{
     frames::{self, ReplyError, Table},
 };
 use async_trait::async_trait;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{fmt, sync::Arc, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +32,11 @@ impl RequestId {
     /// An id that was stored.
     pub fn from_stored(text: String) -> Self {
         Self(text)
+    }
+
+    /// The part that no other request has: a UUID.
+    pub fn unique_part(&self) -> &str {
+        self.0.rsplit(';').next().unwrap_or_default()
     }
 
     /// The id as text.
@@ -154,8 +159,6 @@ impl Client {
         id: &RequestId,
         parse: fn(&[u8]) -> Result<Table, ReplyError>,
     ) -> Result<Reply, KustoError> {
-        let token =
-            self.tokens.token().await.map_err(|why| KustoError::Token { endpoint: self.endpoint.clone(), why })?;
         let seconds = self.options.server_timeout.as_secs();
         // A time span as text: a number would be passed over.
         let timeout = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -164,16 +167,26 @@ impl Client {
             "csl": text,
             "properties": {"Options": {"servertimeout": timeout}, "ClientRequestId": id.as_str()},
         });
-        let mut request = self
-            .http
-            .post(format!("{}{path}", self.endpoint))
+        let request = self.http.post(format!("{}{path}", self.endpoint)).json(&body);
+        let (body, activity_id) = self.answer(request, id).await?;
+        match parse(&body) {
+            Ok(table) => Ok(Reply { table, activity_id }),
+            Err(ReplyError::Service(error)) => Err(error.into()),
+            Err(ReplyError::Broken(why)) => Err(KustoError::Lost { endpoint: self.endpoint.clone(), why }),
+        }
+    }
+
+    /// Sends a request as this client. Returns the body of a good answer, and the service's id of the request.
+    async fn answer(&self, request: reqwest::RequestBuilder, id: &RequestId) -> Result<(Vec<u8>, String), KustoError> {
+        let token =
+            self.tokens.token().await.map_err(|why| KustoError::Token { endpoint: self.endpoint.clone(), why })?;
+        let mut request = request
             .timeout(self.options.server_timeout + ANSWER_MARGIN)
             .header("Accept", "application/json")
             .header("x-ms-client-request-id", id.as_str())
             .header("x-ms-app", "ferry")
             .header("x-ms-client-version", concat!("ferry:{", env!("CARGO_PKG_VERSION"), "}"))
-            .header("x-ms-version", API_VERSION)
-            .json(&body);
+            .header("x-ms-version", API_VERSION);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -182,14 +195,44 @@ impl Client {
         let activity_id =
             response.headers().get("x-ms-activity-id").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let body = self.body(response).await?;
-        if status != 200 {
+        if !matches!(status, 200 | 202) {
             return Err(ServiceError::from_body(status, &body, &activity_id).into());
         }
-        match parse(&body) {
-            Ok(table) => Ok(Reply { table, activity_id }),
-            Err(ReplyError::Service(error)) => Err(error.into()),
-            Err(ReplyError::Broken(why)) => Err(KustoError::Lost { endpoint: self.endpoint.clone(), why }),
-        }
+        Ok((body, activity_id))
+    }
+
+    /// The data management service of this cluster: the same client at the address `ingest-...`. An endpoint on this
+    /// machine is both.
+    pub(crate) fn data_management(&self) -> Self {
+        let (scheme, place) = self.endpoint.split_once("://").unwrap_or(("https", &self.endpoint));
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        let is_known = place.starts_with("ingest-") || auth::is_loopback(host);
+        let endpoint = if is_known { self.endpoint.clone() } else { format!("{scheme}://ingest-{place}") };
+        Self { endpoint, ..self.clone() }
+    }
+
+    /// What requests are made with.
+    pub(crate) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
+    /// Reads a JSON document.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, KustoError> {
+        let id = RequestId::generate("get");
+        let (body, _) = self.answer(self.http.get(format!("{}{path}", self.endpoint)), &id).await?;
+        self.parsed(&body)
+    }
+
+    /// Sends a JSON document, and reads another.
+    pub(crate) async fn post_json(&self, path: &str, body: &Value, id: &RequestId) -> Result<Value, KustoError> {
+        let request = self.http.post(format!("{}{path}", self.endpoint)).json(body);
+        let (body, _) = self.answer(request, id).await?;
+        self.parsed(&body)
+    }
+
+    fn parsed(&self, body: &[u8]) -> Result<Value, KustoError> {
+        serde_json::from_slice(body)
+            .map_err(|e| KustoError::Lost { endpoint: self.endpoint.clone(), why: format!("it is no JSON: {e}") })
     }
 
     async fn body(&self, mut response: reqwest::Response) -> Result<Vec<u8>, KustoError> {
@@ -231,6 +274,21 @@ fn causes(error: reqwest::Error) -> String {
 mod tests {
     use super::*;
     use crate::auth::NoAuth;
+
+    #[tokio::test]
+    async fn data_management_is_beside_the_cluster() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for (endpoint, beside) in [
+            ("https://adx.westeurope.kusto.windows.net", "https://ingest-adx.westeurope.kusto.windows.net"),
+            ("https://ingest-adx.westeurope.kusto.windows.net/", "https://ingest-adx.westeurope.kusto.windows.net"),
+            ("http://127.0.0.1:7490", "http://127.0.0.1:7490"),
+            ("http://localhost:7490", "http://localhost:7490"),
+        ] {
+            let token = Arc::new(auth::StaticBearer::new("t".to_owned()));
+            let client = Client::new(endpoint, token, ClientOptions::default()).unwrap();
+            assert_eq!(client.data_management().endpoint, beside, "{endpoint}");
+        }
+    }
 
     #[test]
     fn an_address_that_must_not_see_a_token_is_refused() {

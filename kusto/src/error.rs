@@ -128,6 +128,16 @@ impl ServiceError {
         }
     }
 
+    /// A refusal of ours: nothing was sent.
+    pub(crate) fn refused(message: String) -> Self {
+        Self::plain(400, &message)
+    }
+
+    /// A bad answer of the storage that the service lends.
+    pub(crate) fn of_storage(status: u16, place: &str) -> Self {
+        Self::plain(status, &format!("{place} answered HTTP {status}"))
+    }
+
     /// Too much at once: worth a wait, and no fault of the request.
     pub fn is_throttled(&self) -> bool {
         self.status == 429

@@ -8,6 +8,7 @@ mod client;
 pub mod commands;
 mod error;
 mod frames;
+pub mod queued;
 pub mod text;
 
 pub use client::{Client, ClientOptions, Engine, Reply, RequestId};

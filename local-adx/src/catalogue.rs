@@ -89,6 +89,25 @@ pub struct FailureRow {
     pub error_code: String,
 }
 
+/// A blob of queued ingestion that came by REST.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names are the service's words")]
+pub struct QueuedRow {
+    pub operation: String,
+    pub source_id: String,
+    pub db: String,
+    pub table: String,
+    pub url: String,
+    pub properties_json: String,
+    pub status: String,
+    pub error_code: String,
+    pub failure_status: String,
+    pub details: String,
+    pub tries: i64,
+    pub started_ticks: i64,
+    pub updated_ticks: i64,
+}
+
 /// The catalogue.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
@@ -390,6 +409,73 @@ impl Catalogue {
             .await?;
         Ok(())
     }
+
+    /// Takes blobs of queued ingestion, all or none.
+    pub async fn take_queued(&self, rows: &[QueuedRow]) -> Result<(), AdxError> {
+        let mut transaction = self.pool.begin().await?;
+        for row in rows {
+            put_queued(&mut transaction, row).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// Notes how a blob of queued ingestion stands.
+    pub async fn put_queued(&self, row: &QueuedRow) -> Result<(), AdxError> {
+        let mut connection = self.pool.acquire().await?;
+        put_queued(&mut connection, row).await
+    }
+
+    /// Blobs of queued ingestion that wait, oldest first.
+    pub async fn queued_due(&self, max: i64) -> Result<Vec<QueuedRow>, AdxError> {
+        let sql = "SELECT * FROM queued WHERE status = 'Queued' ORDER BY updated_ticks LIMIT $1";
+        let rows = sqlx::query(sql).bind(max).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(queued_row).collect())
+    }
+
+    /// The blobs of one operation of queued ingestion.
+    pub async fn queued(&self, db: &str, table: &str, operation: &str) -> Result<Vec<QueuedRow>, AdxError> {
+        let sql = "SELECT * FROM queued WHERE operation = $1 AND db = $2 AND table_name = $3";
+        let rows = sqlx::query(sql).bind(operation).bind(db).bind(table).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(queued_row).collect())
+    }
+}
+
+fn queued_row(row: &sqlx::sqlite::SqliteRow) -> QueuedRow {
+    QueuedRow {
+        operation: row.get(0),
+        source_id: row.get(1),
+        db: row.get(2),
+        table: row.get(3),
+        url: row.get(4),
+        properties_json: row.get(5),
+        status: row.get(6),
+        error_code: row.get(7),
+        failure_status: row.get(8),
+        details: row.get(9),
+        tries: row.get(10),
+        started_ticks: row.get(11),
+        updated_ticks: row.get(12),
+    }
+}
+
+async fn put_queued(connection: &mut sqlx::SqliteConnection, row: &QueuedRow) -> Result<(), AdxError> {
+    sqlx::query("INSERT OR REPLACE INTO queued VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+        .bind(&row.operation)
+        .bind(&row.source_id)
+        .bind(&row.db)
+        .bind(&row.table)
+        .bind(&row.url)
+        .bind(&row.properties_json)
+        .bind(&row.status)
+        .bind(&row.error_code)
+        .bind(&row.failure_status)
+        .bind(&row.details)
+        .bind(row.tries)
+        .bind(row.started_ticks)
+        .bind(row.updated_ticks)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn put_operation(connection: &mut sqlx::SqliteConnection, operation: &Operation) -> Result<(), AdxError> {

@@ -27,3 +27,10 @@ CREATE TABLE IF NOT EXISTS failures (
     operation TEXT NOT NULL, db TEXT NOT NULL, table_name TEXT NOT NULL, at_ticks INTEGER NOT NULL, path TEXT NOT NULL,
     details TEXT NOT NULL, is_permanent INTEGER NOT NULL, root TEXT NOT NULL, error_code TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS queued (
+    operation TEXT NOT NULL, source_id TEXT NOT NULL, db TEXT NOT NULL, table_name TEXT NOT NULL, url TEXT NOT NULL,
+    properties_json TEXT NOT NULL, status TEXT NOT NULL, error_code TEXT NOT NULL, failure_status TEXT NOT NULL,
+    details TEXT NOT NULL, tries INTEGER NOT NULL, started_ticks INTEGER NOT NULL, updated_ticks INTEGER NOT NULL,
+    PRIMARY KEY (operation, source_id)
+);
+CREATE INDEX IF NOT EXISTS queued_by_status ON queued (status);

@@ -186,11 +186,18 @@ impl Adx {
             "move" => self.move_extents(request, &mut parser).await,
             "replace" => self.replace_extents(request, &mut parser).await,
             "ingest" => self.ingest(request, &mut parser, text).await,
+            "get" => {
+                let mut words = Vec::new();
+                while let Some(Token::Ident(word)) = parser.advance() {
+                    words.push(word);
+                }
+                self.get(&words.join(" ")).map(Outcome::Result)
+            }
             other => Err(AdxError::not_supported(format!("command '.{other}' is not supported by local-adx"))),
         }
     }
 
-    async fn existing_table(&self, db: &str, name: &str) -> Result<Table, AdxError> {
+    pub(crate) async fn existing_table(&self, db: &str, name: &str) -> Result<Table, AdxError> {
         self.catalogue.table(db, name).await?.ok_or_else(|| {
             AdxError::no_table(format!(
                 "BadRequest_TableNotExist: Entity not found: table '{name}' was not found in database '{db}'."
@@ -717,6 +724,17 @@ impl Adx {
 
     async fn properties(&self, db: &str, table: &Table, p: &mut Parser) -> Result<Properties, AdxError> {
         let mut properties = Properties::parse(p)?;
+        self.resolve_mapping(db, table, &mut properties).await?;
+        Ok(properties)
+    }
+
+    /// Looks up the mapping that properties name.
+    pub(crate) async fn resolve_mapping(
+        &self,
+        db: &str,
+        table: &Table,
+        properties: &mut Properties,
+    ) -> Result<(), AdxError> {
         if let Some(name) = &properties.mapping_reference {
             let kind = ingest::mapping_kind(&properties.format);
             let mapping = self.catalogue.mapping(db, &table.name, kind, name).await?;
@@ -728,11 +746,11 @@ impl Adx {
             };
             properties.mapping = Some(mapping.ok_or_else(missing)?);
         }
-        Ok(properties)
+        Ok(())
     }
 
     /// Runs an operation to its end and notes it.
-    async fn run_ingestion(
+    pub(crate) async fn run_ingestion(
         self: Arc<Self>,
         request: Request,
         table: Table,
@@ -927,6 +945,7 @@ mod tests {
             data: folder.path().join("data"),
             databases: Vec::new(),
             faults: Faults::default(),
+            storage: None,
         };
         (LocalAdx::open(config).await.unwrap().adx, folder)
     }

@@ -1,5 +1,5 @@
 //! Fault switches, for tests: `KIND[:TIMES[:SECONDS]]`, several joined by commas. They strike `.ingest`; those that begin
-//! with `publish-` strike `.move extents` and `.replace extents`, where there is something to move.
+//! with `op-`, and `slow`, strike queued ingestion, too. Those that begin with `publish-` strike `.move extents` and `.replace extents`, where there is something to move.
 //!
 //! | kind | what happens |
 //! |---|---|
@@ -93,6 +93,11 @@ impl Faults {
     /// The faults that strike this ingestion: each kind counts one off.
     pub fn strike(&self) -> Vec<Fault> {
         self.strike_those(|fault| !fault.is_about_publishing())
+    }
+
+    /// The faults that strike this ingestion out of a queue: those of operations.
+    pub fn strike_queued(&self) -> Vec<Fault> {
+        self.strike_those(|fault| matches!(fault, Fault::OpThrottle | Fault::OpError | Fault::Slow(_)))
     }
 
     /// The faults that strike this move of extents.

@@ -104,6 +104,14 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A frame whose columns are all texts.
+    pub fn of_text(columns: Vec<(&str, Vec<String>)>) -> Self {
+        let columns = columns
+            .into_iter()
+            .map(|(name, values)| (name.to_owned(), Col::text(Kind::String, values.into_iter().map(Some))));
+        Self::new(columns.collect())
+    }
+
     /// A table of these columns.
     pub fn new(columns: Vec<(String, Col)>) -> Self {
         let rows = columns.first().map_or(0, |(_, c)| c.data.len());

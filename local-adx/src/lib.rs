@@ -9,11 +9,13 @@ mod faults;
 mod frame;
 mod ingest;
 pub mod kql;
+mod queued;
 mod server;
 pub mod types;
 
 pub use error::AdxError;
 pub use faults::{Fault, Faults};
+pub use queued::Account;
 
 use catalogue::Catalogue;
 use frame::Frame;
@@ -39,6 +41,8 @@ pub struct LocalAdxConfig {
     pub databases: Vec<String>,
     /// What shall go wrong.
     pub faults: Faults,
+    /// The account that clients of queued ingestion write to; without one, blobs are handed over by REST alone.
+    pub storage: Option<Account>,
 }
 
 /// Why an endpoint cannot start or go on.
@@ -54,6 +58,9 @@ pub enum LocalAdxError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The storage account.
+    #[error("{0}")]
+    Storage(String),
     /// The data folder.
     #[error("data folder {folder}: {why}")]
     Data {
@@ -74,6 +81,9 @@ pub(crate) struct Adx {
     faults: Faults,
     slots: Arc<Semaphore>,
     capacity: i64,
+    storage: Option<Arc<queued::Storage>>,
+    /// Something was handed over by REST.
+    handed: tokio::sync::Notify,
 }
 
 /// 100 ns ticks since 1970-01-01 UTC.
@@ -157,7 +167,16 @@ impl LocalAdx {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| failed(e.to_string()))?;
+        let storage = match config.storage {
+            Some(account) => {
+                let opened = queued::Storage::open(account, http.clone()).await;
+                Some(Arc::new(opened.map_err(|e| LocalAdxError::Storage(e.message))?))
+            }
+            None => None,
+        };
         let adx = Adx {
+            storage,
+            handed: tokio::sync::Notify::new(),
             catalogue,
             http,
             databases: config.databases,
@@ -171,9 +190,12 @@ impl LocalAdx {
     /// Serves until `shutdown`.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), LocalAdxError> {
         tracing::info!(address = %self.address, "local-adx serves");
-        axum::serve(self.listener, server::router(self.adx))
+        let work = tokio::spawn(self.adx.clone().work_on_queues(shutdown.clone()));
+        let served = axum::serve(self.listener, server::router(self.adx))
             .with_graceful_shutdown(shutdown.cancelled_owned())
-            .await
-            .map_err(LocalAdxError::Serve)
+            .await;
+        // What is being ingested is ended; what waits is taken up at the next start.
+        drop(work.await);
+        served.map_err(LocalAdxError::Serve)
     }
 }

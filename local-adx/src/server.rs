@@ -28,6 +28,7 @@ pub(crate) fn router(adx: Arc<Adx>) -> Router {
         .route("/v1/rest/query", post(query_v1))
         .route("/v2/rest/query", post(query_v2))
         .route("/v1/rest/auth/metadata", get(|| async { StatusCode::NOT_FOUND }))
+        .merge(crate::queued::routes())
         .route("/healthz", get(|| async { "ok" }))
         .fallback(|| async { AdxError { status: 404, ..AdxError::bad_request("no such path") } })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))

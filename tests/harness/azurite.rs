@@ -16,6 +16,8 @@ pub struct Azurite {
     pub program: Program,
     /// Address of the container.
     pub container: String,
+    /// Ports of blobs, queues and tables.
+    ports: [u16; 3],
 }
 
 impl Azurite {
@@ -24,17 +26,20 @@ impl Azurite {
     /// # Panics
     /// When it does not come up.
     pub async fn start(folder: &Path) -> Self {
-        let port = free_port();
+        let ports = [free_port(), free_port(), free_port()];
+        let port = ports[0];
         let home = folder.join("azurite");
         std::fs::create_dir_all(&home).expect("folder");
         let mut command = Command::new("node");
         command
-            .arg(tools().join("npm/node_modules/azurite/dist/src/blob/main.js"))
-            .args(["--blobPort", &port.to_string(), "--skipApiVersionCheck", "--disableTelemetry", "--silent", "-l"])
+            .arg(tools().join("npm/node_modules/azurite/dist/src/azurite.js"))
+            .args(["--blobPort", &ports[0].to_string(), "--queuePort", &ports[1].to_string()])
+            .args(["--tablePort", &ports[2].to_string()])
+            .args(["--skipApiVersionCheck", "--disableTelemetry", "--silent", "-l"])
             .arg(&home);
         let program = Program::start(command, folder.join("azurite.log"));
         let container = format!("http://127.0.0.1:{port}/{ACCOUNT}/staging");
-        let azurite = Self { program, container };
+        let azurite = Self { program, container, ports };
         let url = format!("{}?restype=container&{}", azurite.container, account_sas());
         let http = reqwest::Client::new();
         wait_for("Azurite", || async {
@@ -47,6 +52,14 @@ impl Azurite {
     /// The account's key.
     pub fn key(&self) -> &'static str {
         KEY
+    }
+
+    /// The account with its blobs, queues and tables, as clients of Azure's storage are told of it.
+    pub fn connection_string(&self) -> String {
+        let [blob, queue, table] = self.ports.map(|port| format!("http://127.0.0.1:{port}/{ACCOUNT}"));
+        format!(
+            "AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={blob};QueueEndpoint={queue};TableEndpoint={table}"
+        )
     }
 
     /// The container with every right.

@@ -16,13 +16,15 @@ pub struct ClusterOptions {
     pub fault: String,
     /// The coordinators' store; empty: a file of SQLite.
     pub store: String,
+    /// Give local-adx a storage account for queued ingestion.
+    pub queued: bool,
     /// Put a relay into every connection between the programs.
     pub relayed: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, slots: 1, fault: String::new(), store: String::new(), relayed: false }
+        Self { nodes: 3, slots: 1, fault: String::new(), store: String::new(), queued: false, relayed: false }
     }
 }
 
@@ -42,6 +44,7 @@ pub struct Cluster {
     http_port: u16,
     http: reqwest::Client,
     store: String,
+    queued: bool,
     /// A second coordinator on the same store.
     second: Option<Program>,
     second_ports: (u16, u16),
@@ -104,7 +107,8 @@ impl Cluster {
         fs::create_dir(folder.path().join("source")).expect("folder");
         let azurite = Azurite::start(folder.path()).await;
         let (adx_port, grpc_port, http_port) = (free_port(), free_port(), free_port());
-        let adx = start_adx(&folder, adx_port, &options.fault);
+        let account = options.queued.then(|| azurite.connection_string());
+        let adx = start_adx(&folder, adx_port, &options.fault, account.as_deref());
         let store = if options.store.is_empty() {
             format!("sqlite:{}", folder.path().join("ferry.db").display())
         } else {
@@ -129,6 +133,7 @@ impl Cluster {
             http_port,
             http: reqwest::Client::new(),
             store,
+            queued: options.queued,
             second: None,
             second_ports,
             relays,
@@ -152,7 +157,8 @@ impl Cluster {
     /// Kills local-adx without a word, and starts it again on the same data, with other faults.
     pub async fn restart_adx(&mut self, fault: &str) {
         self.adx.kill();
-        self.adx = start_adx(&self.folder, self.adx_port, fault);
+        let account = self.queued.then(|| self.azurite.connection_string());
+        self.adx = start_adx(&self.folder, self.adx_port, fault, account.as_deref());
         self.wait_adx().await;
     }
 
@@ -440,7 +446,7 @@ impl Cluster {
     }
 }
 
-fn start_adx(folder: &TempDir, port: u16, fault: &str) -> Program {
+fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>) -> Program {
     let arguments = [
         "local-adx".into(),
         "--listen".into(),
@@ -450,7 +456,8 @@ fn start_adx(folder: &TempDir, port: u16, fault: &str) -> Program {
         "--fault".into(),
         fault.to_owned(),
     ];
-    Program::ferry(&arguments, &[], folder.path().join("adx.log"))
+    let environment: Vec<_> = account.map(|a| ("FERRY_LOCAL_ADX_STORAGE", a.to_owned())).into_iter().collect();
+    Program::ferry(&arguments, &environment, folder.path().join("adx.log"))
 }
 
 fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &str, grpc: u16, http: u16) -> Program {

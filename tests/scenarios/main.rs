@@ -9,5 +9,6 @@ mod faults;
 mod formats;
 mod parser;
 mod publish;
+mod queued;
 mod storage;
 mod stores;

@@ -5,7 +5,9 @@ use crate::chance::Chance;
 use async_trait::async_trait;
 use ferry_common::{activity::Activity, clock::Clock, failure::Failure};
 use ferry_coordinator::rehearsal::Sinks;
-use ferry_kusto::{Column, Engine, KustoError, Reply, RequestId, ServiceError, Table, commands::Command};
+use ferry_kusto::{
+    Column, Engine, KustoError, Reply, RequestId, ServiceError, Table, commands::Command, queued::Queued,
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -230,8 +232,8 @@ impl Cluster {
                 shown.for_each(|e| (count, rows) = (count + 1, rows + e.rows.len() as u64));
                 return Ok(reply(&["Extents", "Rows"], vec![vec![json!(count), json!(rows)]]));
             }
-            let rows = shown.map(|e| vec![json!(e.id), json!(e.tags.join("\r\n"))]).collect();
-            return Ok(reply(&["ExtentId", "Tags"], rows));
+            let rows = shown.map(|e| vec![json!(e.id), json!(e.rows.len()), json!(e.tags.join("\r\n"))]).collect();
+            return Ok(reply(&["ExtentId", "RowCount", "Tags"], rows));
         }
         if text.starts_with(".create table") {
             let schema = between(text, "(", ")").unwrap_or_default().replace(['[', ']', '\'', ' '], "");
@@ -400,5 +402,9 @@ impl Engine for Cluster {
 impl Sinks for Cluster {
     fn open(&self, _activity: &Activity, _timeout: Duration) -> Result<Arc<dyn Engine>, Failure> {
         Ok(Arc::new(self.clone()))
+    }
+
+    fn open_queue(&self, _activity: &Activity, _timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
+        Ok(None)
     }
 }

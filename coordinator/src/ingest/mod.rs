@@ -6,11 +6,12 @@
 
 pub(crate) mod preflight;
 pub(crate) mod publish;
+mod queued;
 mod reconcile;
 mod watch;
 
 use crate::{
-    access::Access,
+    access::{self, Access},
     core::{ChangeError, Core, Sinks},
     state::{
         command::{CommandEvent, CommandState, Sent},
@@ -19,7 +20,7 @@ use crate::{
     store::{CommandRow, RunRow, StoreError, Write},
 };
 use ferry_common::{
-    activity::{Activity, AuthType, Publish},
+    activity::{Activity, AuthType, Ingestion, Publish},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact},
 };
@@ -27,6 +28,7 @@ use ferry_kusto::{
     Client, ClientOptions, Engine, KustoError, RequestId,
     auth::{NoAuth, StaticBearer, TokenProvider},
     commands::{self, Ingest},
+    queued::{Queue, Queued},
 };
 use futures::{StreamExt as _, stream};
 use std::{sync::Arc, time::Duration};
@@ -51,14 +53,24 @@ pub(crate) struct Clusters;
 
 impl Sinks for Clusters {
     fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure> {
-        let auth = &activity.sink.auth;
-        let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
-            (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
-            _ => Arc::new(NoAuth),
-        };
-        let options = ClientOptions { server_timeout };
-        Ok(Arc::new(Client::new(&activity.sink.endpoint, tokens, options).map_err(|e| judged(&e))?))
+        Ok(Arc::new(client_of(activity, server_timeout)?))
     }
+
+    fn open_queue(&self, activity: &Activity, server_timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
+        if activity.sink.ingestion == Ingestion::Direct {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Queue::new(&client_of(activity, server_timeout)?))))
+    }
+}
+
+fn client_of(activity: &Activity, server_timeout: Duration) -> Result<Client, Failure> {
+    let auth = &activity.sink.auth;
+    let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
+        (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
+        _ => Arc::new(NoAuth),
+    };
+    Client::new(&activity.sink.endpoint, tokens, ClientOptions { server_timeout }).map_err(|e| judged(&e))
 }
 
 /// Judges an error of the cluster.
@@ -103,6 +115,8 @@ pub(crate) struct Step {
 pub(crate) struct Ingester {
     core: Arc<Core>,
     client: Arc<dyn Engine>,
+    /// Where blobs are handed over instead of sending commands.
+    queue: Option<Arc<dyn Queued>>,
     access: Access,
     capacity: u32,
     capacity_asked: Option<Millis>,
@@ -123,6 +137,7 @@ impl Ingester {
             silent_since: None,
             began: core.now(),
             client: core.sinks.open(&run.activity, REQUEST_TIMEOUT)?,
+            queue: core.sinks.open_queue(&run.activity, REQUEST_TIMEOUT)?,
             core,
             access: Access::open(&run.activity.staging)?,
             capacity: CAPACITY_UNKNOWN,
@@ -163,6 +178,10 @@ impl Ingester {
             return;
         }
         self.capacity_asked = Some(now);
+        if self.queue.is_some() {
+            self.capacity = queued::HANDED_MAX;
+            return;
+        }
         let id = RequestId::generate("capacity");
         // Who may not look sends little at once.
         self.capacity = match self.client.command(database, &commands::show_capacity_ingestions(), &id).await {
@@ -205,8 +224,8 @@ impl Ingester {
 
     /// Sends one command. The sending is stored before a byte leaves.
     async fn send(&self, run: &RunRow, command: CommandRow) -> Result<Option<Failure>, ChangeError> {
-        let text = match self.render(run, &command).await? {
-            Ok(text) => text,
+        let ingest = match self.render(run, &command).await? {
+            Ok(ingest) => ingest,
             Err(failure) => return Ok(Some(failure)),
         };
         let request_id = RequestId::generate("ingest");
@@ -216,15 +235,22 @@ impl Ingester {
             // It was stored as sent, and is not: whoever drives the run now finds that out.
             return Ok(None);
         }
-        let reply = self.client.command(&run.activity.sink.database, &text, &request_id).await;
-        match reply {
-            Ok(reply) => {
-                let operation = reply
-                    .table
-                    .rows
-                    .first()
-                    .map(|row| reply.table.text(row, "OperationId").to_owned())
-                    .unwrap_or_default();
+        let database = &run.activity.sink.database;
+        let taken = match &self.queue {
+            Some(queue) => {
+                let ticket = queue.hand_over(database, request_id.unique_part(), command.raw_bytes, &ingest).await;
+                ticket.map(|ticket| ticket.as_str().to_owned())
+            }
+            None => {
+                let reply = self.client.command(database, &commands::ingest(&ingest), &request_id).await;
+                reply.map(|reply| {
+                    let row = reply.table.rows.first();
+                    row.map(|row| reply.table.text(row, "OperationId").to_owned()).unwrap_or_default()
+                })
+            }
+        };
+        match taken {
+            Ok(operation) => {
                 if operation.is_empty() {
                     // Taken, it seems, but without a name to ask for: the journals know.
                     return Ok(None);
@@ -261,27 +287,22 @@ impl Ingester {
         Ok(Some(Failure { retry: Retry::Backoff, ..failure }))
     }
 
-    async fn render(
-        &self,
-        run: &RunRow,
-        command: &CommandRow,
-    ) -> Result<Result<commands::Command, Failure>, StoreError> {
+    async fn render(&self, run: &RunRow, command: &CommandRow) -> Result<Result<Ingest, Failure>, StoreError> {
         let chunks = self.core.store.chunks(&run.id, command.unit).await?;
         let Some(row) = chunks.into_iter().find(|row| row.chunk.number.0 == command.chunk) else {
             return Ok(Err(Failure::internal(format!("unit {}: the chunk of a command is gone", command.unit))));
         };
         let Some(plan) = &run.plan else { return Ok(Err(Failure::internal("the run has no plan"))) };
         let format = &run.activity.source.format;
-        Ok(self.access.for_cluster(&command.blob, self.core.now()).map(|source| {
-            commands::ingest(&Ingest {
-                table: run.ingest_table(),
-                source,
-                format: plan.copy.staged_format(format.kind).as_str(),
-                mapping: plan.ingest_mapping(),
-                ingest_by: command.tag.clone(),
-                strict_width: format.is_strict(),
-                creation_time: row.chunk.created,
-            })
+        let ttl = if self.queue.is_some() { access::QUEUED_READ_TTL } else { access::READ_TTL };
+        Ok(self.access.for_cluster(&command.blob, self.core.now().plus(ttl)).map(|source| Ingest {
+            table: run.ingest_table(),
+            source,
+            format: plan.copy.staged_format(format.kind).as_str(),
+            mapping: plan.ingest_mapping(),
+            ingest_by: command.tag.clone(),
+            strict_width: format.is_strict(),
+            creation_time: row.chunk.created,
         }))
     }
 

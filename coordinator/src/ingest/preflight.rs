@@ -21,6 +21,9 @@ pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>
     let client = core.sinks.open(activity, REQUEST_TIMEOUT)?;
     let client = &*client;
     let sink = &activity.sink;
+    if let Some(queue) = core.sinks.open_queue(activity, REQUEST_TIMEOUT)? {
+        queue.look().await.map_err(|e| queue_failed(&e))?;
+    }
     let mut table = schema_of(client, activity).await?;
     if sink.create_table {
         let columns = columns_to_create(activity, sample, table.as_ref().unwrap_or(&TableSchema::Columns(Vec::new())))?;
@@ -100,6 +103,15 @@ async fn schema_of(client: &dyn Engine, activity: &Activity) -> Result<Option<Ta
         Err(KustoError::Service(e)) if e.is_forbidden() && e.status == 403 => Ok(Some(TableSchema::Hidden)),
         Err(e) => Err(judged(&e)),
     }
+}
+
+fn queue_failed(error: &KustoError) -> Failure {
+    let failure = judged(error);
+    let hint = match error.service() {
+        Some(e) if e.is_forbidden() => "; that needs the role Table Ingestor on a table of the cluster",
+        _ => "",
+    };
+    Failure { message: format!("queued ingestion: {}{hint}", failure.message), ..failure }
 }
 
 fn create_failed(activity: &Activity, error: &KustoError) -> Failure {

@@ -34,10 +34,35 @@ struct Journal {
     was_taken: bool,
 }
 
+/// Extents that carry a tag.
+pub(super) struct Tagged {
+    /// Their rows; `None` where the cluster does not tell.
+    rows: Option<u64>,
+    /// They hold rows of this tag alone.
+    is_alone: bool,
+}
+
+impl Tagged {
+    /// Rows of the tag, of which `staged` were to come; `None` where that cannot be told.
+    pub(super) fn counted(&self, staged: u64) -> Option<u64> {
+        // Of merged extents only too few rows say something.
+        self.rows.filter(|rows| self.is_alone || *rows < staged)
+    }
+
+    pub(super) fn verdict(&self, command: &CommandRow) -> Verdict {
+        match self.counted(command.rows) {
+            Some(rows) if rows != command.rows => Verdict::WrongCount(rows),
+            rows => Verdict::InTable(rows),
+        }
+    }
+}
+
 /// What asking has shown.
-enum Verdict {
-    /// Its rows are in the table.
-    InTable,
+pub(super) enum Verdict {
+    /// Its rows are in the table: so many, where they could be counted.
+    InTable(Option<u64>),
+    /// Its tag is in the table, and the rows are not as many as were staged.
+    WrongCount(u64),
     /// It runs, or may yet begin to.
     Open,
     /// It had no effect and will have none.
@@ -53,7 +78,8 @@ impl Ingester {
             let CommandState::Planned { sent: Some(sent), .. } = &command.state else { continue };
             let sent = sent.clone();
             let event = match self.ask(run, &command, &sent).await? {
-                Ok(Verdict::InTable) => CommandEvent::Finished { rows: None, now: self.core.now() },
+                Ok(Verdict::InTable(rows)) => CommandEvent::Finished { rows, now: self.core.now() },
+                Ok(Verdict::WrongCount(rows)) => CommandEvent::Refused(self.wrong_count(&command, rows).await?),
                 Ok(Verdict::NoEffect) if command.state.failures() >= self.core.limits.command_failures_max => {
                     let message = format!(
                         "the command with tag ingest-by:{} was sent {} times and never had an effect",
@@ -117,7 +143,10 @@ impl Ingester {
                 _ => None,
             })
             .collect();
-        Ok(self.ask_cluster(run, command, sent, &known).await)
+        Ok(match &self.queue {
+            Some(queue) => self.ask_queue(&**queue, run, command, sent).await,
+            None => self.ask_cluster(run, command, sent, &known).await,
+        })
     }
 
     async fn ask_cluster(
@@ -147,7 +176,7 @@ impl Ingester {
             let state = table.text(row, "State");
             let is_open = matches!(state, "InProgress" | "Scheduled");
             if is_ours && state == "Completed" {
-                return Ok(Verdict::InTable);
+                return Ok(Verdict::InTable(None));
             }
             if is_ours && is_open {
                 return Ok(Verdict::Operation(operation));
@@ -157,9 +186,9 @@ impl Ingester {
                 return Ok(Verdict::Open);
             }
         }
-        match self.is_tag_in_table(run, &command.tag).await {
-            Ok(true) => return Ok(Verdict::InTable),
-            Ok(false) => {}
+        match self.tagged(run, &command.tag).await {
+            Ok(Some(tagged)) => return Ok(tagged.verdict(command)),
+            Ok(None) => {}
             // Who may not look at extents relies on the tag doing its work at the next sending.
             Err(KustoError::Service(e)) if e.is_forbidden() => {}
             Err(e) => return Err(e),
@@ -189,14 +218,27 @@ impl Ingester {
         }
     }
 
-    /// An extent of the table carries the tag. The filter of the service matches words; the whole tag is compared here.
-    pub(super) async fn is_tag_in_table(&self, run: &RunRow, tag: &str) -> Result<bool, KustoError> {
+    /// What of the table carries the tag; `None` if nothing does. The filter of the service matches words; the whole tag is
+    /// compared here.
+    pub(super) async fn tagged(&self, run: &RunRow, tag: &str) -> Result<Option<Tagged>, KustoError> {
         let tag = format!("ingest-by:{tag}");
         let id = RequestId::generate("settle");
         let text = commands::show_extents_by_tag(&run.ingest_table(), &tag);
         let reply = self.client.command(&run.activity.sink.database, &text, &id).await?;
         let table = &reply.table;
-        Ok(table.rows.iter().any(|row| table.text(row, "Tags").split_whitespace().any(|t| t == tag)))
+        let mut found: Option<Tagged> = None;
+        for row in &table.rows {
+            let tags: Vec<&str> = table.text(row, "Tags").split_whitespace().collect();
+            if !tags.contains(&tag.as_str()) {
+                continue;
+            }
+            let found = found.get_or_insert(Tagged { rows: Some(0), is_alone: true });
+            let rows = table.long(row, "RowCount").and_then(|n| u64::try_from(n).ok());
+            found.rows = found.rows.zip(rows).map(|(sum, rows)| sum + rows);
+            // Extents that were merged carry the tags of all that went into them.
+            found.is_alone &= tags.iter().filter(|t| t.starts_with("ingest-by:")).count() == 1;
+        }
+        Ok(found)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Follows issued commands: what the cluster says of their operations.
 
-use super::{Ingester, Step, is_table_new, judged, path_of};
+use super::{Ingester, Step, is_table_new, judged, path_of, queued};
 use crate::{
     core::ChangeError,
     state::command::{CommandEvent, CommandState},
@@ -18,8 +18,8 @@ const UNLISTED_MAX: Duration = Duration::from_secs(600);
 /// What the cluster says of an operation.
 pub(super) struct Operation {
     pub(super) state: String,
-    status: String,
-    should_retry: bool,
+    pub(super) status: String,
+    pub(super) should_retry: bool,
 }
 
 pub(super) fn operations_of(table: &Table) -> HashMap<String, Operation> {
@@ -42,13 +42,10 @@ impl Ingester {
             self.silent_since = None;
             return Ok(());
         }
-        let ids: Vec<String> = issued.iter().filter_map(operation_id).collect();
-        let id = RequestId::generate("operations");
-        let reply = self.client.command(&run.activity.sink.database, &commands::show_operations(&ids), &id).await;
-        let operations = match reply {
-            Ok(reply) => {
+        let operations = match self.operations(run, &issued).await {
+            Ok(operations) => {
                 self.silent_since = None;
-                operations_of(&reply.table)
+                operations
             }
             Err(error) => {
                 // Looking again harms nothing, whatever the error: the operations go on. But not for ever.
@@ -79,6 +76,17 @@ impl Ingester {
         self.finish(run, finished, step).await
     }
 
+    /// What the cluster says of these commands, by the name of their operation in lower case.
+    async fn operations(&self, run: &RunRow, issued: &[CommandRow]) -> Result<HashMap<String, Operation>, KustoError> {
+        let ids: Vec<String> = issued.iter().filter_map(operation_id).collect();
+        if let Some(queue) = &self.queue {
+            return queued::operations(&**queue, run, &ids).await;
+        }
+        let id = RequestId::generate("operations");
+        let reply = self.client.command(&run.activity.sink.database, &commands::show_operations(&ids), &id).await?;
+        Ok(operations_of(&reply.table))
+    }
+
     async fn unlisted(&self, command: CommandRow) -> Result<(), ChangeError> {
         if let CommandState::Issued { sent, .. } = &command.state
             && self.core.now().since(sent.at) > UNLISTED_MAX
@@ -98,7 +106,7 @@ impl Ingester {
         let now = self.core.now();
         match operation.state.as_str() {
             // Its tag is in the table already, or so the cluster says: looked at before it is believed.
-            "Skipped" => match self.is_tag_in_table(run, &command.tag).await {
+            "Skipped" => match self.tagged(run, &command.tag).await.map(|tagged| tagged.is_some()) {
                 Ok(false) if command.state.failures() >= self.core.limits.command_failures_max => {
                     let message = format!("ingest-by:{} is skipped as known, and no extent carries it", command.tag);
                     let failure = Failure::new(Code::IngestRejected, Fault::Sink, Retry::Never, message);
@@ -129,7 +137,8 @@ impl Ingester {
                 Ok(None)
             }
             "Failed" | "BadInput" => self.operation_failed(run, command, operation, step).await,
-            // `InProgress`, `Scheduled`, and whatever a newer cluster calls a state on the way.
+            "InProgress" if self.queue.is_some() => self.waits_too_long(command).await,
+            // `Scheduled`, and whatever a newer cluster calls a state on the way.
             _ => Ok(None),
         }
     }
@@ -141,7 +150,11 @@ impl Ingester {
         operation: &Operation,
         step: &mut Step,
     ) -> Result<Option<Failure>, ChangeError> {
-        let (code, details) = self.failure_details(run, &command).await;
+        let (code, details) = match self.queue {
+            // The verdict has it all.
+            Some(_) => Default::default(),
+            None => self.failure_details(run, &command).await,
+        };
         let details = if details.is_empty() { operation.status.clone() } else { details };
         let path = path_of(&self.core, &command).await?;
         let words = format!("chunk {} of {path}: {code} {details}", command.chunk);
@@ -181,19 +194,24 @@ impl Ingester {
         if finished.is_empty() {
             return Ok(());
         }
-        let counted = self.rows_counted(run, &finished).await;
+        let counted = match self.queue {
+            Some(_) => HashMap::new(),
+            None => self.rows_counted(run, &finished).await,
+        };
         for command in finished {
-            let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
+            let mut rows = request_id(&command).and_then(|id| counted.get(&id).copied());
+            if self.queue.is_some() {
+                // What the service wrote is not listed under our request.
+                rows = match self.tagged(run, &command.tag).await {
+                    Ok(Some(tagged)) => tagged.counted(command.rows),
+                    Ok(None) | Err(_) => None,
+                };
+            }
             if let Some(rows) = rows
                 && rows != command.rows
             {
-                let path = path_of(&self.core, &command).await?;
-                let message = format!(
-                    "chunk {} of {path}: {} rows were staged, the cluster counted {rows}; tag ingest-by:{}",
-                    command.chunk, command.rows, command.tag
-                );
                 // Stored as refused, so that no restart forgets it.
-                let failure = Failure::new(Code::RowCountMismatch, Fault::Sink, Retry::Never, message);
+                let failure = self.wrong_count(&command, rows).await?;
                 self.change(command, CommandEvent::Refused(failure.clone())).await?;
                 step.failure.get_or_insert(failure);
                 continue;
@@ -201,6 +219,16 @@ impl Ingester {
             self.change(command, CommandEvent::Finished { rows, now: self.core.now() }).await?;
         }
         Ok(())
+    }
+
+    /// The cluster has another number of rows than were staged.
+    pub(super) async fn wrong_count(&self, command: &CommandRow, rows: u64) -> Result<Failure, ChangeError> {
+        let path = path_of(&self.core, command).await?;
+        let message = format!(
+            "chunk {} of {path}: {} rows were staged, the cluster counted {rows}; tag ingest-by:{}",
+            command.chunk, command.rows, command.tag
+        );
+        Ok(Failure::new(Code::RowCountMismatch, Fault::Sink, Retry::Never, message))
     }
 
     /// Rows that each sending really wrote, by request id; empty where the cluster may not be asked.

@@ -63,6 +63,16 @@ pub struct Ingest {
     pub creation_time: Option<String>,
 }
 
+impl Ingest {
+    /// What the service does with records of another width, as JSON; nothing for formats that have no width.
+    pub(crate) fn validation_policy(&self) -> Option<String> {
+        // 1/0: same width, or fail; 1/1: best effort.
+        let implications = i32::from(!self.strict_width);
+        let policy = json!({"ValidationOptions": 1, "ValidationImplications": implications});
+        (self.format == "csv").then(|| policy.to_string())
+    }
+}
+
 /// `.ingest async into table T (blob) with (...)`.
 ///
 /// The tag and `ingestIfNotExists` go together: whoever sends the command again, it has its effect once.
@@ -82,16 +92,14 @@ pub fn ingest(ingest: &Ingest) -> Command {
     if let Some(time) = &ingest.creation_time {
         with.push(format!("creationTime={}", string(time)));
     }
-    if ingest.format == "csv" {
-        // 1/0: same width, or fail; 1/1: best effort.
-        let implications = i32::from(!ingest.strict_width);
-        let policy = json!({"ValidationOptions": 1, "ValidationImplications": implications}).to_string();
+    if let Some(policy) = ingest.validation_policy() {
         with.push(format!("validationPolicy={}", string(&policy)));
     }
     Command(format!(".ingest async into table {} ({source}) with ({})", name(&ingest.table), with.join(", ")))
 }
 
-fn mapping_json(columns: &[MappedColumn]) -> String {
+/// A mapping's JSON.
+pub(crate) fn mapping_json(columns: &[MappedColumn]) -> String {
     let columns: Vec<_> = columns
         .iter()
         .map(|c| {

@@ -6,6 +6,7 @@ mod show;
 mod table;
 
 pub use extents::{move_extents, replace_extents, show_extents_total, try_move_extents};
+pub(crate) use ingest::mapping_json;
 pub use ingest::{Ingest, IngestMapping, IngestSource, MappedColumn, MappedSource, ingest};
 pub use show::{
     show_capacity_ingestions, show_commands_by_request_id, show_data_operations, show_extents_by_tag,
@@ -23,6 +24,11 @@ use crate::text;
 pub struct Command(String);
 
 impl Command {
+    /// A command without a name or a value in it.
+    pub(crate) fn plain(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text, for the service alone.
     pub fn text(&self) -> &str {
         &self.0

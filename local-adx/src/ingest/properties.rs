@@ -59,6 +59,15 @@ impl Properties {
         Ok(properties)
     }
 
+    /// Takes properties as messages of queued ingestion carry them: names and text.
+    pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, AdxError> {
+        let mut properties = Self { format: "csv".to_owned(), ..Self::default() };
+        for (name, value) in pairs {
+            properties.set(&name, value)?;
+        }
+        Ok(properties)
+    }
+
     fn set(&mut self, name: &str, value: String) -> Result<(), AdxError> {
         let bad = |why: &dyn std::fmt::Display| {
             AdxError::bad_request(format!("BadRequest_MalformedIngestionProperty: ingestion property '{name}': {why}"))
@@ -75,7 +84,8 @@ impl Properties {
                 let ticks = parse_datetime(&value).ok_or_else(|| bad(&format!("'{value}' is no datetime")))?;
                 self.created_ticks = Some(ticks);
             }
-            "validationPolicy" => {
+            // Client libraries write it with a capital letter.
+            "validationPolicy" | "ValidationPolicy" => {
                 let policy: serde_json::Value = serde_json::from_str(&value).map_err(|e| bad(&e))?;
                 let is = |key: &str, wanted: i64| policy.get(key).and_then(serde_json::Value::as_i64) == Some(wanted);
                 self.strict_width = is("ValidationOptions", 1) && is("ValidationImplications", 0);
