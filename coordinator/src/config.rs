@@ -23,8 +23,10 @@ pub struct Limits {
     pub lease_ttl: Duration,
     /// Runs that are driven at once; more wait in `Queued`.
     pub runs_active_max: usize,
-    /// Tries of a transient failure of the sink before a run's plan fails.
+    /// Looks at a sink that nobody could ever connect to before a run's plan fails.
     pub preflight_tries_max: u32,
+    /// How long a sink that did answer may fail in passing ways before a run's plan fails.
+    pub preflight_patience: Duration,
     /// Failures of one ingest command, throttling aside, before it counts as refused.
     pub command_failures_max: u32,
     /// How long a request may still be on its way, or wait inside the cluster, after its answer was lost.
@@ -38,7 +40,8 @@ impl Default for Limits {
         Self {
             lease_ttl: Duration::from_secs(20),
             runs_active_max: 32,
-            preflight_tries_max: 4,
+            preflight_tries_max: 5,
+            preflight_patience: Duration::from_secs(300),
             command_failures_max: 20,
             settle_after: Duration::from_secs(90),
             doubt_max: Duration::from_secs(2 * 3600),

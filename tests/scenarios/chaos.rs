@@ -108,6 +108,7 @@ struct Event {
 struct Schedule {
     seed: u64,
     publish: &'static str,
+    ingestion: &'static str,
     cluster_faults: String,
     events: Vec<Event>,
 }
@@ -131,7 +132,8 @@ impl Schedule {
             }
         }
         let events = (0..chance.usize(1..5)).map(|_| Event::draw(&mut chance, has_postgres)).collect();
-        Self { seed, publish, cluster_faults: faults.join(","), events }
+        let ingestion = if publish == "append" && chance.u32(..3) == 0 { "queued" } else { "direct" };
+        Self { seed, publish, ingestion, cluster_faults: faults.join(","), events }
     }
 }
 
@@ -219,7 +221,7 @@ impl Lane {
         let postgres = if has_postgres { Some(Postgres::start().await) } else { None };
         let store = postgres.as_ref().map(Postgres::url).unwrap_or_default();
         let nodes = if has_postgres { NODES - 1 } else { NODES };
-        let options = ClusterOptions { nodes, store, relayed: true, ..ClusterOptions::default() };
+        let options = ClusterOptions { nodes, store, queued: true, relayed: true, ..ClusterOptions::default() };
         let mut cluster = Cluster::start(options).await;
         if has_postgres {
             cluster.add_coordinator().await;
@@ -348,6 +350,7 @@ impl Lane {
         activity["source"]["folderPath"] = json!(source);
         activity["sink"]["table"] = json!(table);
         activity["sink"]["publish"] = json!(schedule.publish);
+        activity["sink"]["ingestion"] = json!(schedule.ingestion);
         activity["settings"] = json!({"chunkSizeMB": 0.15});
         self.cluster.submit(&run, &activity).await;
 
@@ -476,8 +479,9 @@ async fn play_lane(has_postgres: bool, seeds: Vec<u64>) -> Vec<(Schedule, Outcom
         let struck: Vec<String> =
             counted(outcome.struck.iter()).iter().map(|(name, n)| format!("{name} x{n}")).collect();
         println!(
-            "seed {seed:>6}  {:>7}  {:>9}  {:>5.1} s  rows {} of {}  doubled {}  leaks {}  {}",
+            "seed {seed:>6}  {:>7}  {}  {:>9}  {:>5.1} s  rows {} of {}  doubled {}  leaks {}  {}",
             schedule.publish,
+            schedule.ingestion,
             outcome.status,
             outcome.took.as_secs_f64(),
             outcome.found,

@@ -1,7 +1,7 @@
 //! A cluster that throttles, fails and loses answers.
 
 use crate::copies::assert_whole;
-use ferry_tests::{Cluster, ClusterOptions, write_flights};
+use ferry_tests::{Cluster, ClusterOptions, Weather, write_flights};
 
 #[tokio::test]
 async fn no_fault_of_the_cluster_loses_or_doubles_a_row() {
@@ -19,4 +19,19 @@ async fn no_fault_of_the_cluster_loses_or_doubles_a_row() {
         let log = Cluster::log_of(&cluster.coordinator);
         assert!(log.contains(trace), "{name}: the fault must have happened:\n{log}");
     }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_away_while_a_run_is_planned_is_waited_for() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, relayed: true, ..ClusterOptions::default() }).await;
+    std::fs::write(cluster.source().join("a.csv"), "a,b\n1,x\n2,y\n").unwrap();
+    let adx = &cluster.relays.as_ref().unwrap().adx;
+    adx.set(Weather::Answers(503));
+    cluster.submit("away", &cluster.flights_activity()).await;
+    // More looks than an address gets where nobody ever answers.
+    let looks = || Cluster::log_of(&cluster.coordinator).matches("looking at the sink failed, trying again").count();
+    ferry_tests::wait_for("looks", || async { (looks() >= 5).then_some(()) }).await;
+    adx.set(Weather::Fair);
+    let report = cluster.finish("away").await;
+    assert_eq!((&report["status"], &report["rowsCopied"]), (&"Succeeded".into(), &2.into()), "{report:#}");
 }

@@ -208,7 +208,12 @@ impl World {
         let number = self.coordinators_started;
         let store = Arc::new(self.store.of(number));
         // What goes wrong here goes on for longer than a plan may wait for it.
-        let mut limits = Limits { preflight_tries_max: 1_000, command_failures_max: 1_000, ..Limits::default() };
+        let mut limits = Limits {
+            preflight_tries_max: 1_000,
+            preflight_patience: Duration::from_secs(100_000),
+            command_failures_max: 1_000,
+            ..Limits::default()
+        };
         if self.sabotage == Sabotage::Waiting {
             limits.settle_after = Duration::ZERO;
         }

@@ -132,6 +132,8 @@ struct Driver {
     id: RunId,
     ingester: Option<Ingester>,
     preflight_failures: u32,
+    preflight_failing_since: Option<Millis>,
+    sink_was_reached: bool,
     publish_looks: u32,
     /// Since when this program drives the run.
     began: Millis,
@@ -139,7 +141,16 @@ struct Driver {
 
 impl Driver {
     fn new(core: Arc<Core>, id: RunId) -> Self {
-        Self { began: core.now(), core, id, ingester: None, preflight_failures: 0, publish_looks: 0 }
+        Self {
+            began: core.now(),
+            core,
+            id,
+            ingester: None,
+            preflight_failures: 0,
+            preflight_failing_since: None,
+            sink_was_reached: false,
+            publish_looks: 0,
+        }
     }
 
     async fn drive(mut self, shutdown: CancellationToken) {
@@ -242,7 +253,15 @@ impl Driver {
             }
             Err(failure) => {
                 self.preflight_failures += 1;
-                if failure.retry == Retry::Never || self.preflight_failures >= self.core.limits.preflight_tries_max {
+                // An address where nobody ever answered is likely wrong; a cluster that is there may be restarting.
+                self.sink_was_reached |= failure.code != Code::SinkUnreachable;
+                let now = self.core.now();
+                let since = *self.preflight_failing_since.get_or_insert(now);
+                let is_over = match self.sink_was_reached {
+                    true => now.since(since) >= self.core.limits.preflight_patience,
+                    false => self.preflight_failures >= self.core.limits.preflight_tries_max,
+                };
+                if failure.retry == Retry::Never || is_over {
                     return self.fail(failure).await;
                 }
                 tracing::warn!(run = %self.id, code = %failure.code, "looking at the sink failed, trying again: {}", failure.message);
