@@ -2,6 +2,7 @@
 
 mod api;
 mod copy;
+mod doctor;
 mod embedded;
 mod output;
 mod progress;
@@ -55,6 +56,8 @@ enum Command {
     Nodes(runs::NodesArgs),
     /// Run a query or a management command.
     Query(query::Args),
+    /// Find out what is not as it should be.
+    Doctor(doctor::Args),
     /// Run a coordinator.
     Coordinator(roles::CoordinatorArgs),
     /// Run a node.
@@ -96,6 +99,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Runs(args) => runs::runs(args, output).await,
         Command::Nodes(args) => runs::nodes(args, output).await,
         Command::Query(args) => query::run(args, output).await,
+        Command::Doctor(args) => doctor::run(args, output).await,
         Command::Coordinator(args) => roles::coordinator(args).await,
         Command::Node(args) => roles::node(args).await,
         Command::LocalAdx(args) => roles::local_adx(*args).await,

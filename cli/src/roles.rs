@@ -34,6 +34,9 @@ pub(crate) struct CoordinatorArgs {
     /// How long an ingest command whose answer was lost may still be on its way before it may be sent again.
     #[arg(long, default_value = "90s", value_parser = humantime::parse_duration, value_name = "TIME")]
     settle_after: Duration,
+    /// How long ended runs are remembered. After that a run of the same id copies again.
+    #[arg(long, default_value = "90d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    keep_runs: Duration,
 }
 
 /// Shortest lease: a node says something every second.
@@ -61,6 +64,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
         CoordinatorConfig { grpc: args.grpc, http: args.http, store: args.store, limits: Default::default() };
     config.limits.lease_ttl = args.lease_ttl;
     config.limits.settle_after = args.settle_after;
+    config.limits.keep_runs = args.keep_runs;
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     coordinator.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))
 }

@@ -49,7 +49,16 @@ enum RunsCommand {
     /// End a run; what is in flight is followed to its end.
     Cancel(OneRun),
     /// Everything about a run: files, nodes, ingest commands.
-    Report(OneRun),
+    Report(ReportArgs),
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    #[command(flatten)]
+    one: OneRun,
+    /// The ledger instead: each chunk from its file and blob to the extents that hold its rows.
+    #[arg(long)]
+    ledger: bool,
 }
 
 #[derive(Args)]
@@ -167,7 +176,11 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
                 OutputFormat::Table => output::result(&format!("{} is {}", one.run, cell(&run["state"]))),
             }
         }
-        RunsCommand::Report(one) => {
+        RunsCommand::Report(ReportArgs { one, ledger: true }) => {
+            let ledger = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}/ledger", one.run)).await?;
+            if output == OutputFormat::Json { output::json(&ledger) } else { ledger_table(&ledger) }
+        }
+        RunsCommand::Report(ReportArgs { one, ledger: false }) => {
             let report = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}/report", one.run)).await?;
             if output == OutputFormat::Json { output::json(&report) } else { report_tables(&report) }
         }
@@ -234,6 +247,31 @@ fn report_tables(report: &Value) -> Result<(), CliError> {
     let commands = ["unit", "chunk", "state", "rows", "rowsCounted", "tag"];
     output::table(&commands, list("ingest").iter().map(|c| columns(c, &commands)))?;
     ended
+}
+
+fn ledger_table(ledger: &Value) -> Result<(), CliError> {
+    let rows = ledger["chunks"].as_array().into_iter().flatten().map(|line| {
+        let extents = line["extents"].as_array().map(|extents| {
+            let rows = extents.iter().filter_map(|extent| extent["rows"].as_u64()).sum::<u64>();
+            format!("{} in {}", count(rows), extents.len())
+        });
+        vec![
+            cell(&line["file"]),
+            cell(&line["blob"]),
+            cell(&line["crc32"]),
+            cell(&line["rows"]),
+            cell(&line["state"]),
+            cell(&line["rowsCounted"]),
+            extents.unwrap_or_default(),
+            cell(&line["operationId"]),
+        ]
+    });
+    let header = ["FILE", "BLOB", "CRC-32", "ROWS", "COMMAND", "COUNTED", "ROWS IN EXTENTS", "OPERATION"];
+    output::table(&header, rows)?;
+    if let Some(why) = ledger["extentsFailure"].as_str() {
+        message(&format!("ferry: the table's extents could not be asked for: {why}"));
+    }
+    Ok(())
 }
 
 pub(crate) async fn nodes(args: NodesArgs, output: OutputFormat) -> Result<(), CliError> {

@@ -33,6 +33,8 @@ pub struct Limits {
     pub settle_after: Duration,
     /// How long the outcome of a sending may stay in doubt, and how long a cluster may be silent in stage 2.
     pub doubt_max: Duration,
+    /// How long ended runs are remembered. After that their ids are free again.
+    pub keep_runs: Duration,
 }
 
 impl Default for Limits {
@@ -45,6 +47,7 @@ impl Default for Limits {
             command_failures_max: 20,
             settle_after: Duration::from_secs(90),
             doubt_max: Duration::from_secs(2 * 3600),
+            keep_runs: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }

@@ -9,6 +9,8 @@ mod config;
 mod core;
 mod duties;
 mod ingest;
+mod leaks;
+mod ledger;
 pub mod planner;
 pub mod rehearsal;
 pub mod report;

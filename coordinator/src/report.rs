@@ -18,8 +18,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
-/// Files that a report lists; what is beyond is counted.
-const FILES_MAX: u32 = 10_000;
+/// Units that a report lists; what is beyond is counted.
+pub(crate) const FILES_MAX: u32 = 10_000;
 /// Commands that a report lists.
 const COMMANDS_MAX: u32 = 10_000;
 /// Failed files that a report tells about.

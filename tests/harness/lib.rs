@@ -7,6 +7,7 @@ mod flights;
 mod postgres;
 mod program;
 mod relay;
+mod tmpfs;
 
 pub use azurite::Azurite;
 pub use cluster::{Cluster, ClusterOptions, Relays};
@@ -14,6 +15,7 @@ pub use flights::{Facts, write_flights};
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 pub use relay::{Relay, Weather};
+pub use tmpfs::Tmpfs;
 
 use std::time::{Duration, Instant};
 

@@ -91,6 +91,16 @@ impl Postgres {
         format!("postgres://ferry:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Runs a statement.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn execute(&self, sql: &str) {
+        let output = Command::new(program_of("psql")).args([&self.url(), "-v", "ON_ERROR_STOP=1", "-c", sql]).output();
+        let output = output.expect("psql");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Stops it at once: every connection breaks.
     pub fn stop(&mut self) {
         // SIGQUIT: the server's children end with it, and the next start finds its files free.

@@ -1,5 +1,6 @@
 //! Copies that go well.
 
+use ferry_common::storage::StagingStorage as _;
 use ferry_tests::{Cluster, ClusterOptions, write_flights};
 use serde_json::{Value, json};
 
@@ -95,4 +96,42 @@ async fn the_cli_submits_follows_and_reports() {
     assert_eq!(run(&["runs", "report", "cli-1"])["files"][0]["rowsRead"], 2);
     assert_eq!(run(&["nodes", "list"])[0]["state"], "Ready");
     assert_eq!(run(&["nodes", "drain", "node-0"])[0]["state"], "Drained");
+}
+
+#[tokio::test]
+async fn the_ledger_leads_from_each_file_to_its_extents_and_the_doctor_finds_what_nobody_owns() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, slots: 2, ..ClusterOptions::default() }).await;
+    let expected = write_flights(&cluster.source());
+    cluster.submit("ledger", &cluster.flights_activity()).await;
+    cluster.finish("ledger").await;
+    let api = cluster.api();
+    let json = |arguments: &[&str]| {
+        let output = ferry_tests::ferry(&[arguments, &["--coordinator", &api, "--output", "json"]].concat());
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (_, ledger) = json(&["runs", "report", "ledger", "--ledger"]);
+    let lines = ledger["chunks"].as_array().unwrap();
+    let sum = |of: &dyn Fn(&Value) -> i64| lines.iter().map(of).sum::<i64>();
+    assert_eq!(sum(&|line| line["rows"].as_i64().unwrap()), expected.count);
+    for line in lines {
+        let extents = line["extents"].as_array().unwrap();
+        assert_eq!(extents.len(), 1, "{line:#}");
+        assert_eq!(extents[0]["rows"], line["rows"], "{line:#}");
+        for key in ["file", "etag", "blob", "crc32", "requestId", "operationId"] {
+            assert!(line[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {line:#}");
+        }
+    }
+    let table = ferry_tests::ferry(&["runs", "report", "ledger", "--ledger", "--coordinator", &api]);
+    assert!(String::from_utf8_lossy(&table.stdout).contains("ROWS IN EXTENTS"));
+
+    assert_eq!(json(&["doctor", "--leaks"]).0, Some(0));
+    let strayed = cluster.azurite.storage();
+    let writer = strayed.create("nobody/1/1/0.csv.gz").await.unwrap();
+    writer.stage_block(0, 0, "x".into()).await.unwrap();
+    writer.commit(1).await.unwrap();
+    cluster.query(".create table ferry_nobody_1 (a:long)");
+    let (code, found) = json(&["doctor", "--leaks"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(found["leaks"]["blobs"][0]["run"], "nobody", "{found:#}");
+    assert_eq!(found["leaks"]["tables"][0]["table"], "ferry_nobody_1", "{found:#}");
 }

@@ -2,7 +2,7 @@
 
 use crate::copies::assert_whole;
 use ferry_coordinator::store::{SqlStore, Store as _, StorePlace, conformance};
-use ferry_tests::{Cluster, ClusterOptions, Postgres, write_flights};
+use ferry_tests::{Cluster, ClusterOptions, Postgres, Tmpfs, write_flights};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -87,4 +87,44 @@ async fn a_database_that_goes_away_for_a_while_costs_time_and_no_row() {
     }
     let report = cluster.finish("away").await;
     assert_whole(&cluster, &report, &expected).await;
+}
+
+#[tokio::test]
+async fn a_store_without_room_costs_time_and_no_row() {
+    // A small file system of its own, which everything that is started here may use.
+    let disk = Tmpfs::mount("24m");
+    let store = format!("sqlite:{}", disk.path().join("ferry.db").display());
+    let cluster = Cluster::start(ClusterOptions { store, ..ClusterOptions::default() }).await;
+    let expected = write_flights(&cluster.source());
+    cluster.submit("full", &cluster.flights_activity()).await;
+    cluster.until("full", "some files are staged", |r| r["copy"]["filesDone"].as_u64() >= Some(1)).await;
+    disk.fill();
+    let full = || Cluster::log_of(&cluster.coordinator).contains("full");
+    ferry_tests::wait_for("a word of the full disk", || async { full().then_some(()) }).await;
+    disk.free();
+    println!("{}", cluster.keep_logs("full").display());
+    let report = cluster.finish("full").await;
+    assert_whole(&cluster, &report, &expected).await;
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_program_is_left_alone() {
+    let postgres = Postgres::start().await;
+    SqlStore::open(&postgres.url().parse().unwrap()).await.unwrap();
+    postgres.execute(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'later', true, '', 0)",
+    );
+    let output = ferry_tests::ferry(&[
+        "coordinator",
+        "--store",
+        &postgres.url(),
+        "--grpc",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+    ]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("newer ferry") && message.contains("9999"), "{message}");
 }

@@ -99,6 +99,10 @@ impl Store for ShakyStore {
         self.inner.live_runs().await
     }
 
+    async fn past_runs(&self, submitted_before: Millis, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.inner.past_runs(submitted_before, limit).await
+    }
+
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
         self.inner.recent_runs(limit).await
     }

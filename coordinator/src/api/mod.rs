@@ -2,7 +2,7 @@
 
 use crate::{
     core::{ChangeError, Core},
-    report,
+    leaks, ledger, report,
     store::{RunRow, StoreError, Write},
 };
 use axum::{
@@ -35,6 +35,8 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/api/v1/runs", get(list_runs).post(submit_run))
         .route("/api/v1/runs/{run}", get(show_run))
         .route("/api/v1/runs/{run}/report", get(report_run))
+        .route("/api/v1/runs/{run}/ledger", get(ledger_of_run))
+        .route("/api/v1/leaks", get(list_leaks))
         .route("/api/v1/runs/{run}/cancel", post(cancel_run))
         .route("/api/v1/nodes", get(list_nodes))
         .route("/api/v1/nodes/{node}/drain", post(drain_node))
@@ -157,6 +159,15 @@ async fn show_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Resu
 async fn report_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let run = find_run(&core, &id).await?;
     Ok(Json(report::run_report(&core, &run).await?).into_response())
+}
+
+async fn ledger_of_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let run = find_run(&core, &id).await?;
+    Ok(Json(ledger::ledger(&core, &run).await?).into_response())
+}
+
+async fn list_leaks(State(core): State<Arc<Core>>) -> Result<Response, Problem> {
+    Ok(Json(leaks::leaks(&core).await?).into_response())
 }
 
 async fn cancel_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {

@@ -1,6 +1,7 @@
 //! What the coordinator does by itself, again and again. There is no recovery mode: after a restart the same duties look
 //! at the same rows.
 
+mod history;
 mod holding;
 mod leases;
 mod runs;
@@ -18,6 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn start(core: Arc<Core>, shutdown: CancellationToken) -> impl Future<Output = ()> {
     let mut duties = JoinSet::new();
     duties.spawn(leases::expire(core.clone(), shutdown.clone()));
+    duties.spawn(history::forget(core.clone(), shutdown.clone()));
     duties.spawn(runs::drive_all(core, shutdown));
     async move { while duties.join_next().await.is_some() {} }
 }

@@ -48,6 +48,12 @@ pub enum CommandState {
         rows: Option<u64>,
         /// When it was known.
         at: Millis,
+        /// The sending that did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent: Option<Sent>,
+        /// The cluster's id of the operation, where it was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<String>,
     },
     /// The cluster refused it for good. Final.
     Rejected {
@@ -114,8 +120,11 @@ impl CommandState {
             (Self::Issued { failures, sent, .. }, E::OutcomeUnknown) => {
                 Ok(Self::Planned { failures, not_before: Millis(0), sent: Some(sent) })
             }
-            (Self::Planned { sent: Some(_), .. } | Self::Issued { .. }, E::Finished { rows, now }) => {
-                Ok(Self::Confirmed { rows, at: now })
+            (Self::Planned { sent: Some(sent), .. }, E::Finished { rows, now }) => {
+                Ok(Self::Confirmed { rows, at: now, sent: Some(sent), operation: None })
+            }
+            (Self::Issued { sent, operation, .. }, E::Finished { rows, now }) => {
+                Ok(Self::Confirmed { rows, at: now, sent: Some(sent), operation: Some(operation) })
             }
             (Self::Planned { sent: Some(_), .. } | Self::Issued { .. }, E::Refused(failure)) => {
                 Ok(Self::Rejected { failure })
@@ -139,6 +148,16 @@ impl CommandState {
         match self {
             Self::Planned { failures, .. } | Self::Issued { failures, .. } => *failures,
             Self::Confirmed { .. } | Self::Rejected { .. } => 0,
+        }
+    }
+
+    /// The sending and the operation that it is known by, if there are any.
+    pub fn known_by(&self) -> (Option<&Sent>, Option<&str>) {
+        match self {
+            Self::Planned { sent, .. } => (sent.as_ref(), None),
+            Self::Issued { sent, operation, .. } => (Some(sent), Some(operation)),
+            Self::Confirmed { sent, operation, .. } => (sent.as_ref(), operation.as_deref()),
+            Self::Rejected { .. } => (None, None),
         }
     }
 
@@ -172,7 +191,7 @@ mod tests {
             CommandState::NEW,
             CommandState::Planned { failures: 1, not_before: Millis(0), sent: Some(sent()) },
             CommandState::Issued { failures: 1, sent: sent(), operation: "o".to_owned() },
-            CommandState::Confirmed { rows: None, at: Millis(1) },
+            CommandState::Confirmed { rows: None, at: Millis(1), sent: None, operation: None },
             CommandState::Rejected { failure: Failure::internal("x") },
         ];
         let now = Millis(5);

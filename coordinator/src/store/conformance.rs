@@ -70,7 +70,25 @@ pub async fn run(store: &dyn Store) -> RunRow {
     units(store).await;
     chunks_and_commands(store).await;
     nodes(store).await;
+    past(store).await;
     store.run(&"r1".parse().unwrap()).await.unwrap().unwrap()
+}
+
+/// Ended runs are forgotten with all that they had; others are not.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn past(store: &dyn Store) {
+    let ended = RunRow { state: RunState::Cancelled, ..new_run("past", 5) };
+    let unit = new_unit(&ended.id, 1, 7);
+    store.commit(vec![Write::InsertRun(Box::new(ended.clone())), Write::InsertUnits(vec![unit])]).await.unwrap();
+    assert!(store.past_runs(Millis(5), 9).await.unwrap().is_empty(), "it is not that old");
+    assert_eq!(store.past_runs(Millis(6), 9).await.unwrap(), std::slice::from_ref(&ended.id));
+    let live: RunId = "r1".parse().unwrap();
+    assert!(is_conflict(&store.commit(vec![Write::DeleteRun(live.clone())]).await), "a living run is kept");
+    store.commit(vec![Write::DeleteRun(ended.id.clone())]).await.unwrap();
+    assert!(store.run(&ended.id).await.unwrap().is_none());
+    assert_eq!(store.unit_counts(&ended.id).await.unwrap().total(), 0);
+    assert!(is_conflict(&store.commit(vec![Write::DeleteRun(ended.id)]).await), "there is no such run any more");
+    assert!(store.run(&live).await.unwrap().is_some());
 }
 
 #[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]

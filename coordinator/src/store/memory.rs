@@ -77,6 +77,17 @@ impl Tables {
                 self.units.retain(|(of, number), _| *of != run || *number == UnitNumber::LISTING);
                 Ok(())
             }
+            Write::DeleteRun(run) => {
+                let is_past = self.runs.get(&run).is_some_and(|r| r.state.is_final() && r.sweep_at.is_none());
+                if !is_past {
+                    return Err(StoreError::Conflict);
+                }
+                self.runs.remove(&run);
+                self.units.retain(|(of, _), _| *of != run);
+                self.chunks.retain(|(of, ..), _| *of != run);
+                self.commands.retain(|(of, ..), _| *of != run);
+                Ok(())
+            }
             Write::DropUnits(run) => {
                 for unit in self.units.values_mut().filter(|u| u.run == run) {
                     if matches!(unit.state, UnitState::Pending { .. } | UnitState::Staged { .. }) {
@@ -147,6 +158,15 @@ impl Store for MemoryStore {
         let mut runs: Vec<_> = self.lock().runs.values().filter(live).cloned().collect();
         runs.sort_by(|a, b| (a.times.submitted, &a.id).cmp(&(b.times.submitted, &b.id)));
         Ok(runs)
+    }
+
+    async fn past_runs(&self, submitted_before: Millis, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let past = |r: &&RunRow| r.state.is_final() && r.sweep_at.is_none() && r.times.submitted < submitted_before;
+        let mut runs: Vec<_> =
+            self.lock().runs.values().filter(past).map(|r| (r.times.submitted, r.id.clone())).collect();
+        runs.sort();
+        runs.truncate(limit as usize);
+        Ok(runs.into_iter().map(|(_, id)| id).collect())
     }
 
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {

@@ -4,6 +4,7 @@
 
 pub mod conformance;
 mod memory;
+mod mounts;
 mod sql;
 
 pub use memory::MemoryStore;
@@ -362,6 +363,8 @@ pub enum Write {
     DeleteCommand(RunId, UnitNumber, u32),
     /// A node, new or changed.
     PutNode(NodeRow),
+    /// Everything about a run that has ended and was swept. Conflict if there is no such run.
+    DeleteRun(RunId),
 }
 
 /// Which leases are asked for.
@@ -444,6 +447,9 @@ pub trait Store: Send + Sync {
 
     /// Runs that are not final, and final ones that are to be swept; oldest first.
     async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError>;
+
+    /// Runs submitted before this that have ended and were swept, oldest first.
+    async fn past_runs(&self, submitted_before: Millis, limit: u32) -> Result<Vec<RunId>, StoreError>;
 
     /// The newest runs.
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError>;

@@ -5,7 +5,7 @@
 
 use super::{
     ChunkRow, CommandCounts, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, Tail, UnitCounts, UnitRow,
-    Write,
+    Write, mounts,
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -115,6 +115,7 @@ impl SqlStore {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|e| failed(format!("folder {}: {e}", folder.display())))?;
         }
+        mounts::refuse_network(path).map_err(failed)?;
         let lock = lock_beside(path).map_err(failed)?;
         let path = std::path::absolute(path).map_err(|e| failed(e.to_string()))?;
         sqlx::any::install_default_drivers();
@@ -529,6 +530,18 @@ async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), Stor
             sqlx::query(sql).bind(run.as_str()).execute(connection).await?;
             Ok(())
         }
+        Write::DeleteRun(run) => {
+            let sql = "DELETE FROM runs WHERE id = $1 AND is_live = 0";
+            one_row(&sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?)?;
+            for sql in [
+                "DELETE FROM units WHERE run_id = $1",
+                "DELETE FROM chunks WHERE run_id = $1",
+                "DELETE FROM commands WHERE run_id = $1",
+            ] {
+                sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?;
+            }
+            Ok(())
+        }
         Write::DropUnits(run) => {
             let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND state IN ('Pending', 'Staged')";
             sqlx::query(sql)
@@ -580,6 +593,12 @@ impl Store for SqlStore {
     async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError> {
         let sql = "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs WHERE is_live = 1 ORDER BY submitted_ms, id";
         sqlx::query(sql).fetch_all(&self.readers).await?.iter().map(read_run).collect()
+    }
+
+    async fn past_runs(&self, submitted_before: Millis, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let sql = "SELECT id FROM runs WHERE is_live = 0 AND submitted_ms < $1 ORDER BY submitted_ms LIMIT $2";
+        let rows = sqlx::query(sql).bind(submitted_before.0).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| id_of("runs", row.try_get("id")?)).collect()
     }
 
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {

@@ -9,6 +9,15 @@ pub fn show_extents_total(table: &str, tag_part: Option<&str>) -> Command {
     Command(format!(".show table {} extents{tagged} | summarize Extents=count(), Rows=sum(RowCount)", name(table)))
 }
 
+/// `.show table T extents` that carry a part of a tag: their ids, rows, dates and tags.
+pub fn show_extents_of(table: &str, tag_part: &str) -> Command {
+    Command(format!(
+        ".show table {} extents where tags contains {} | project ExtentId, RowCount, MinCreatedOn, Tags",
+        name(table),
+        string(tag_part)
+    ))
+}
+
 /// `.move extents`: all of a table's extents go to another one, or none does. A table without any moves none.
 ///
 /// Rows get the time of the move as their ingestion time: views and exports that read by it would pass them over else.

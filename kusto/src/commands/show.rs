@@ -58,3 +58,8 @@ pub fn show_ingestion_failures(operation: &str) -> Command {
 pub fn show_capacity_ingestions() -> Command {
     Command(".show capacity ingestions".to_owned())
 }
+
+/// `.show tables`.
+pub fn show_tables() -> Command {
+    Command(".show tables".to_owned())
+}

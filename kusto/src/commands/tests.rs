@@ -61,6 +61,8 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("replace_extents", replace_extents("T", "S", "ingest-by:ferry:r:0/")),
         ("show_extents_total", show_extents_total("S", None)),
         ("show_extents_total_tagged", show_extents_total("T", Some("ingest-by:ferry:r:0/"))),
+        ("show_extents_of", show_extents_of("T", "ferry:r:0/")),
+        ("show_tables", show_tables()),
         ("alter_merge_table", alter_merge_table("T", &[column("a", "long")])),
         ("show_capacity_ingestions", show_capacity_ingestions()),
         ("show_commands_by_request_id", show_commands_by_request_id("ferry.ingest;1")),

@@ -1,0 +1,38 @@
+//! Forgets runs that ended long ago, with all that is stored of them.
+
+use crate::{
+    core::Core,
+    store::{StoreError, Write},
+};
+use ferry_common::clock::Millis;
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// Runs that one look takes up.
+const RUNS_MAX: u32 = 100;
+
+pub(super) async fn forget(core: Arc<Core>, shutdown: CancellationToken) {
+    loop {
+        if let Err(error) = forget_once(&core).await {
+            tracing::error!("old runs are kept: {error}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+async fn forget_once(core: &Core) -> Result<(), StoreError> {
+    let before = Millis(core.now().0.saturating_sub(core.limits.keep_runs.as_millis() as i64));
+    for run in core.store.past_runs(before, RUNS_MAX).await? {
+        match core.commit(vec![Write::DeleteRun(run.clone())]).await {
+            Ok(()) => tracing::info!(run = %run, "an old run is forgotten"),
+            // Another coordinator was there.
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

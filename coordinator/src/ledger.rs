@@ -1,0 +1,93 @@
+//! The ledger of a run: each staged chunk from its file to the extents that hold its rows.
+
+use crate::{
+    core::Core,
+    report::FILES_MAX,
+    state::command::CommandState,
+    store::{ChunkRow, CommandRow, RunRow, StoreError, UnitRow},
+};
+use ferry_common::{failure::redact, id::UnitNumber};
+use ferry_kusto::{RequestId, commands};
+use serde_json::{Value, json};
+use std::{collections::HashMap, time::Duration};
+
+/// Time that the cluster gets for its list of extents.
+const EXTENTS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The ledger, as far as it is written: a line for each chunk of the first [`FILES_MAX`] units. What the cluster holds is
+/// asked for now; where it may not be asked, `extentsFailure` says so.
+pub(crate) async fn ledger(core: &Core, run: &RunRow) -> Result<Value, StoreError> {
+    let (extents, failure) = match extents_by_tag(core, run).await {
+        Ok(extents) => (Some(extents), None),
+        Err(why) => (None, Some(why)),
+    };
+    let mut lines = Vec::new();
+    for unit in core.store.files(&run.id, None, UnitNumber::LISTING, FILES_MAX).await? {
+        let commands = core.store.unit_commands(&run.id, unit.number).await?;
+        for chunk in core.store.chunks(&run.id, unit.number).await? {
+            let command = commands.iter().find(|c| c.chunk == chunk.chunk.number.0);
+            lines.push(line(run, &unit, &chunk, command, extents.as_ref()));
+        }
+    }
+    Ok(json!({"runId": run.id.as_str(), "state": run.state.name(), "chunks": lines, "extentsFailure": failure}))
+}
+
+fn line(
+    run: &RunRow,
+    unit: &UnitRow,
+    row: &ChunkRow,
+    command: Option<&CommandRow>,
+    extents: Option<&HashMap<String, Vec<Value>>>,
+) -> Value {
+    let chunk = &row.chunk;
+    let tag = format!("ingest-by:{}", run.tag_of(row.unit, chunk.number));
+    let (sent, operation) = command.map(|c| c.state.known_by()).unwrap_or_default();
+    let counted = match command.map(|c| &c.state) {
+        Some(CommandState::Confirmed { rows, .. }) => *rows,
+        _ => None,
+    };
+    json!({
+        "file": unit.file.path,
+        "sizeBytes": unit.file.size_bytes,
+        "etag": unit.file.etag,
+        "fileRowsRead": unit.counters.rows_read,
+        "fileRowsSkipped": unit.counters.rows_skipped,
+        // A unit of several files: which of them are in this chunk.
+        "files": chunk.files,
+        "unit": row.unit.0,
+        "chunk": chunk.number.0,
+        "attempt": row.attempt.0,
+        "blob": chunk.blob,
+        "stagedBytes": chunk.staged_bytes,
+        "crc32": format!("{:08x}", chunk.crc32),
+        "rows": chunk.rows,
+        "state": command.map(|c| c.state.name()),
+        "tag": tag,
+        "requestId": sent.map(|sent| &sent.request_id),
+        "operationId": operation,
+        "rowsCounted": counted,
+        "extents": extents.map(|all| all.get(&tag).cloned().unwrap_or_default()),
+    })
+}
+
+/// The extents of the run's table that carry tags of the run, by tag. Merged extents stand under each of their tags.
+async fn extents_by_tag(core: &Core, run: &RunRow) -> Result<HashMap<String, Vec<Value>>, String> {
+    let sink = &run.activity.sink;
+    let client = core.sinks.open(&run.activity, EXTENTS_TIMEOUT).map_err(|failure| failure.message)?;
+    let command = commands::show_extents_of(&sink.table, &run.tag_prefix());
+    let reply = client.command(&sink.database, &command, &RequestId::generate("ledger")).await;
+    let table = reply.map_err(|error| redact(&error.to_string()))?.table;
+    let mut by_tag: HashMap<String, Vec<Value>> = HashMap::new();
+    for row in &table.rows {
+        let tags: Vec<&str> = table.text(row, "Tags").split_whitespace().collect();
+        let extent = json!({
+            "extentId": table.text(row, "ExtentId"),
+            "rows": table.long(row, "RowCount"),
+            "createdOn": table.text(row, "MinCreatedOn"),
+        });
+        for tag in tags.iter().filter(|tag| tag.contains(&run.tag_prefix())) {
+            by_tag.entry((*tag).to_owned()).or_default().push(extent.clone());
+        }
+    }
+    Ok(by_tag)
+}
