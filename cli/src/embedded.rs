@@ -11,7 +11,7 @@ use ferry_common::{
     id::{RunId, RuntimeName},
 };
 use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
-use ferry_node::{NodeConfig, read::Roots};
+use ferry_node::{NodeConfig, Timetable, read::Roots};
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -62,6 +62,7 @@ pub(crate) async fn copy(
             name: format!("node-{number}"),
             slots: embedding.slots,
             roots: embedding.roots.clone(),
+            bandwidth: Timetable::default(),
             health: None,
         };
         nodes.spawn(ferry_node::run(config, stop_nodes.clone()));

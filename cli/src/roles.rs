@@ -8,7 +8,7 @@ use clap::Args;
 use ferry_common::id::RuntimeName;
 use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
 use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig};
-use ferry_node::{NodeConfig, read::Roots};
+use ferry_node::{NodeConfig, Timetable, read::Roots};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -90,6 +90,10 @@ pub(crate) struct NodeArgs {
     /// Folder for scratch files. No format needs any yet; it must exist and be writable.
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+    /// Send no more than this to staging: bytes a second such as 20M, or rates by local time such as
+    /// '08:00,5M 18:00,off'.
+    #[arg(long, value_name = "RATES")]
+    bandwidth: Option<Timetable>,
     /// Serve /healthz and /readyz here.
     #[arg(long, value_name = "ADDRESS")]
     health: Option<SocketAddr>,
@@ -119,6 +123,7 @@ pub(crate) async fn node(args: NodeArgs) -> Result<(), CliError> {
         name: args.name.unwrap_or_else(host_name),
         slots: args.slots,
         roots,
+        bandwidth: args.bandwidth.unwrap_or_default(),
         health: args.health,
     };
     ferry_node::run(config, interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))

@@ -1,6 +1,6 @@
 //! Checked settings of a node.
 
-use crate::read::Roots;
+use crate::{Timetable, read::Roots};
 use ferry_common::id::RuntimeName;
 use std::net::SocketAddr;
 
@@ -17,6 +17,8 @@ pub struct NodeConfig {
     pub slots: u32,
     /// Folders it may read.
     pub roots: Roots,
+    /// How much it may send to staging.
+    pub bandwidth: Timetable,
     /// Where its health is served, if anywhere.
     pub health: Option<SocketAddr>,
 }

@@ -1,6 +1,7 @@
 //! A node: lists sources, reads one file per attempt, stages its chunks and reports. It dials out only, keeps nothing
 //! that matters, and never talks to Azure Data Explorer.
 
+mod bandwidth;
 mod compress;
 mod config;
 pub mod convert;
@@ -19,5 +20,6 @@ pub mod record;
 mod slots;
 mod stage;
 
+pub use bandwidth::Timetable;
 pub use config::NodeConfig;
 pub use link::{LinkError, run, run_over};

@@ -1,6 +1,6 @@
 //! The talk with the coordinator: register, sync, leave. The node dials; everything it says may be said again.
 
-use crate::{NodeConfig, health, slots::Slots};
+use crate::{NodeConfig, bandwidth::Bandwidth, health, slots::Slots, stage};
 use ferry_common::{
     failure::{backoff, with_causes},
     id::NodeId,
@@ -72,7 +72,8 @@ where
             .await
             .map_err(|source| LinkError::Health { address, source })?;
     }
-    let slots = Slots::new(config.slots, config.roots.clone());
+    let bandwidth = Bandwidth::new(config.bandwidth.clone(), stage::BLOCK_BYTES_MAX);
+    let slots = Slots::new(config.slots, config.roots.clone(), bandwidth);
     let mut link =
         Link { node: NodeId::generate(), client, config, slots, ready, failures: 0, draining: false, stopping: false };
     tracing::info!(node = %link.node, name = link.config.name, runtime = %link.config.runtime, slots = link.config.slots, "node starts");

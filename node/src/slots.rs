@@ -1,6 +1,7 @@
 //! What runs at once on a node: attempts in slots, and the reports that wait for an acknowledgement.
 
 use crate::{
+    bandwidth::Bandwidth,
     copy::{self, Copied},
     list,
     progress::Progress,
@@ -114,13 +115,21 @@ pub(crate) struct Slots {
     running: Arc<Mutex<HashMap<AttemptKey, Running>>>,
     outbox: Arc<Outbox>,
     roots: Roots,
+    bandwidth: Arc<Bandwidth>,
     count: u32,
     ended: Arc<Notify>,
 }
 
 impl Slots {
-    pub(crate) fn new(count: u32, roots: Roots) -> Self {
-        Self { running: Arc::default(), outbox: Arc::new(Outbox::new()), roots, count, ended: Arc::default() }
+    pub(crate) fn new(count: u32, roots: Roots, bandwidth: Bandwidth) -> Self {
+        Self {
+            running: Arc::default(),
+            outbox: Arc::new(Outbox::new()),
+            roots,
+            bandwidth: Arc::new(bandwidth),
+            count,
+            ended: Arc::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AttemptKey, Running>> {
@@ -213,7 +222,8 @@ impl Slots {
                     let (outbox, key) = (outbox.clone(), of.clone());
                     async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
                 };
-                let copied = copy::copy(&key, *work, self.roots.clone(), progress, &stop, staged).await?;
+                let copied =
+                    copy::copy(&key, *work, self.roots.clone(), &self.bandwidth, progress, &stop, staged).await?;
                 let completed = |Copied { counters, chunks, files, quarantine }| Event::Completed {
                     counters,
                     chunks,

@@ -96,14 +96,13 @@ async fn a_store_without_room_costs_time_and_no_row() {
     let store = format!("sqlite:{}", disk.path().join("ferry.db").display());
     let cluster = Cluster::start(ClusterOptions { store, ..ClusterOptions::default() }).await;
     let expected = write_flights(&cluster.source());
-    cluster.submit("full", &cluster.flights_activity()).await;
-    cluster.until("full", "some files are staged", |r| r["copy"]["filesDone"].as_u64() >= Some(1)).await;
+    cluster.submit("no-room", &cluster.flights_activity()).await;
+    cluster.until("no-room", "some files are staged", |r| r["copy"]["filesDone"].as_u64() >= Some(1)).await;
     disk.fill();
-    let full = || Cluster::log_of(&cluster.coordinator).contains("full");
+    let full = || Cluster::log_of(&cluster.coordinator).contains("disk is full");
     ferry_tests::wait_for("a word of the full disk", || async { full().then_some(()) }).await;
     disk.free();
-    println!("{}", cluster.keep_logs("full").display());
-    let report = cluster.finish("full").await;
+    let report = cluster.finish("no-room").await;
     assert_whole(&cluster, &report, &expected).await;
 }
 
@@ -127,4 +126,65 @@ async fn a_store_of_a_newer_program_is_left_alone() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("newer ferry") && message.contains("9999"), "{message}");
+}
+
+/// Units of the run that outlives rolling restarts: `ROLLING_UNITS=2000` for the long one.
+fn rolling_units() -> usize {
+    std::env::var("ROLLING_UNITS").map_or(150, |text| text.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_run_outlives_rolling_restarts_of_its_coordinators() {
+    const EVERY: Duration = Duration::from_secs(10);
+    let postgres = Postgres::start().await;
+    let store = postgres.url();
+    let mut cluster = Cluster::start(ClusterOptions { store, nodes: 2, ..ClusterOptions::default() }).await;
+    cluster.add_coordinator().await;
+    cluster.add_node_of_second(2);
+    let units = rolling_units();
+    for number in 0..units {
+        let rows: String = (0..10).map(|row| format!("{},x\n", number * 10 + row)).collect();
+        std::fs::write(cluster.source().join(format!("{number}.csv")), format!("id,text\n{rows}")).unwrap();
+    }
+    let mut activity = cluster.flights_activity();
+    // One unit a file: what may be left out is not packed.
+    activity["settings"]["skipErrorFile"] = serde_json::json!(true);
+    cluster.submit("rolling", &activity).await;
+    let (mut restarts, mut takeovers) = (0, Vec::new());
+    let logs = |cluster: &Cluster| cluster.coordinator_logs().matches("run is taken over").count();
+    loop {
+        let began = Instant::now();
+        let before = logs(&cluster);
+        let is_kill = restarts % 2 == 0;
+        let program = cluster.coordinator(restarts / 2 % 2).unwrap();
+        // Half of them have no time to say goodbye.
+        if is_kill {
+            program.kill()
+        } else {
+            program.terminate()
+        }
+        cluster.respawn_coordinator(restarts / 2 % 2);
+        restarts += 1;
+        let mut is_over = false;
+        let mut taken = None;
+        while began.elapsed() < EVERY && !is_over {
+            if taken.is_none() && logs(&cluster) > before {
+                taken = Some(began.elapsed());
+            }
+            is_over = cluster.glance("rolling").await.is_some_and(|r| r["isFinal"] == true);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        takeovers.extend(taken);
+        if is_over {
+            break;
+        }
+    }
+    cluster.restart_killed().await;
+    println!("{units} units, {restarts} restarts, takeovers: {takeovers:?}");
+    let report = cluster.finish("rolling").await;
+    assert_eq!(report["status"], "Succeeded", "{report:#}");
+    let rows = cluster.query("Flights | summarize n = count() by id | summarize count(), sum(n), max(id)");
+    let expected = units * 10;
+    assert_eq!(rows, [serde_json::json!({"count_": expected, "sum_n": expected, "max_id": expected - 1})]);
+    assert!(cluster.azurite.blobs().await.is_empty());
 }

@@ -12,7 +12,7 @@ use ferry_common::{
     id::{RunId, RuntimeName},
 };
 use ferry_coordinator::{Limits, rehearsal::Rehearsal};
-use ferry_node::{NodeConfig, read::Roots};
+use ferry_node::{NodeConfig, Timetable, read::Roots};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -246,6 +246,7 @@ impl World {
             name: format!("node-{}", self.nodes_started),
             slots: u32::try_from(self.chance.number(1, 2)).unwrap(),
             roots: Roots::new([self.folder.path().to_owned()]).unwrap(),
+            bandwidth: Timetable::default(),
             health: None,
         };
         self.nodes.push(self.network.start_node(config));

@@ -1,6 +1,7 @@
 //! Whole attempts on real files, staged into a folder and read back.
 
 use super::*;
+use crate::Timetable;
 use ferry_common::{
     activity::{self, CreationTime, Format, Settings},
     id::{AttemptNumber, ChunkNumber, LeaseToken, UnitNumber},
@@ -65,7 +66,8 @@ impl Bench {
         };
         let chunks = Mutex::new(Vec::new());
         let roots = Roots::new([self.folder.path().to_owned()]).unwrap();
-        let result = copy(&key, work, roots, Arc::default(), &CancellationToken::new(), |chunk| {
+        let bandwidth = Arc::new(Bandwidth::new(Timetable::default(), stage::BLOCK_BYTES_MAX));
+        let result = copy(&key, work, roots, &bandwidth, Arc::default(), &CancellationToken::new(), |chunk| {
             chunks.lock().unwrap().push(chunk);
             std::future::ready(())
         })
