@@ -157,9 +157,14 @@ impl Cluster {
     /// Kills local-adx without a word, and starts it again on the same data, with other faults.
     pub async fn restart_adx(&mut self, fault: &str) {
         self.adx.kill();
+        self.respawn_adx(fault);
+        self.wait_adx().await;
+    }
+
+    /// Starts local-adx again that has ended, and does not wait: it may need what is not there yet.
+    pub fn respawn_adx(&mut self, fault: &str) {
         let account = self.queued.then(|| self.azurite.connection_string());
         self.adx = start_adx(&self.folder, self.adx_port, fault, account.as_deref());
-        self.wait_adx().await;
     }
 
     /// Starts one more node.

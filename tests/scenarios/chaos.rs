@@ -295,7 +295,7 @@ impl Lane {
             }
             Strike::Kill(Who::Adx) => {
                 // The faults that were left have died with it.
-                self.cluster.restart_adx("").await;
+                self.cluster.respawn_adx("");
             }
             Strike::Kill(Who::Node(number)) => self.cluster.restart_node(number),
             Strike::Kill(Who::Coordinator(number)) => self.cluster.respawn_coordinator(number),
@@ -317,7 +317,7 @@ impl Lane {
 
     /// Starts again what ended by itself.
     fn supervise(&mut self) {
-        let everybody = (0..NODES).map(Who::Node).chain([0, 1].map(Who::Coordinator));
+        let everybody = (0..NODES).map(Who::Node).chain([0, 1].map(Who::Coordinator)).chain([Who::Adx]);
         for who in everybody {
             let is_killed = self.healings.iter().any(|(_, strike)| *strike == Strike::Kill(who));
             let has_ended = self.program(who).is_some_and(Program::has_ended);
@@ -332,7 +332,8 @@ impl Lane {
                 match who {
                     Who::Node(number) => self.cluster.restart_node(number),
                     Who::Coordinator(number) => self.cluster.respawn_coordinator(number),
-                    Who::Adx | Who::Storage | Who::Postgres => {}
+                    Who::Adx => self.cluster.respawn_adx(""),
+                    Who::Storage | Who::Postgres => {}
                 }
             }
         }

@@ -499,6 +499,18 @@ async fn delete(
     Ok(())
 }
 
+async fn commit_all(connection: &mut AnyConnection, writes: &[Write]) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    for write in writes {
+        // Dropped on error: the database rolls back.
+        apply(&mut transaction, write).await.map_err(|e| match e {
+            StoreError::Database(e) if is_collision(&e) => StoreError::Conflict,
+            other => other,
+        })?;
+    }
+    Ok(transaction.commit().await?)
+}
+
 async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), StoreError> {
     match write {
         Write::InsertRun(run) => insert_run(connection, run).await,
@@ -573,16 +585,14 @@ impl Store for SqlStore {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin().await?;
-        for write in &writes {
-            // Dropped on error: the database rolls back.
-            apply(&mut transaction, write).await.map_err(|e| match e {
-                StoreError::Database(e) if is_collision(&e) => StoreError::Conflict,
-                other => other,
-            })?;
+        let mut connection = self.writer.acquire().await?;
+        let result = commit_all(&mut connection, &writes).await;
+        if matches!(result, Err(StoreError::Database(_))) {
+            // SQLite may have undone the whole transaction by itself, and the driver not know it: what it would send as
+            // a transaction next would be a part of one that never ends. A new connection has no such past.
+            connection.close_on_drop();
         }
-        transaction.commit().await?;
-        Ok(())
+        result
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError> {
@@ -799,6 +809,30 @@ mod tests {
         assert!(error.contains("another coordinator"), "{error}");
         drop(first);
         SqlStore::open_sqlite(&path).await.unwrap();
+    }
+
+    /// SQLite undoes a whole transaction when there is no room, and the driver takes it for open still.
+    #[tokio::test]
+    async fn what_is_committed_after_a_full_disk_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ferry.db");
+        let store = SqlStore::open_sqlite(&path).await.unwrap();
+        let insert = |id: &str| vec![Write::InsertRun(Box::new(super::super::conformance::new_run(id, 1)))];
+        store.commit(insert("before")).await.unwrap();
+        // No page more than there is.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+        let mut is_full = false;
+        for number in 0..200 {
+            is_full |= matches!(store.commit(insert(&format!("full-{number}"))).await, Err(StoreError::Database(_)));
+        }
+        assert!(is_full, "the disk must have been full");
+        sqlx::query("PRAGMA max_page_count = 100000").execute(&store.writer).await.unwrap();
+        assert!(matches!(store.commit(insert("before")).await, Err(StoreError::Conflict)));
+        store.commit(insert("after")).await.unwrap();
+        assert!(store.run(&"after".parse().unwrap()).await.unwrap().is_some(), "other connections must see it");
+        drop(store);
+        let again = SqlStore::open_sqlite(&path).await.unwrap();
+        assert!(again.run(&"after".parse().unwrap()).await.unwrap().is_some());
     }
 
     #[test]
