@@ -54,6 +54,11 @@ impl Azurite {
         KEY
     }
 
+    /// A signature that has ended.
+    pub fn expired_sas(&self) -> String {
+        account_sas_until(-60)
+    }
+
     /// The account with its blobs, queues and tables, as clients of Azure's storage are told of it.
     pub fn connection_string(&self) -> String {
         let [blob, queue, table] = self.ports.map(|port| format!("http://127.0.0.1:{port}/{ACCOUNT}"));
@@ -79,7 +84,12 @@ impl Azurite {
 
 /// A signature for everything in the account.
 fn account_sas() -> String {
-    let expires = jiff::Timestamp::now().as_second() + 24 * 3600;
+    account_sas_until(24 * 3600)
+}
+
+/// The same, ending in so many seconds.
+fn account_sas_until(seconds: i64) -> String {
+    let expires = jiff::Timestamp::now().as_second() + seconds;
     let expires = jiff::Timestamp::from_second(expires).expect("time").to_string();
     let (version, permissions) = ("2023-11-03", "rwdlc");
     let to_sign = [ACCOUNT, permissions, "b", "sco", "", &expires, "", "https,http", version, "", ""].join("\n");

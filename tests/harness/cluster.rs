@@ -477,6 +477,10 @@ fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &st
         "--settle-after".into(),
         "5s".into(),
     ];
-    let environment = [("FERRY_TEST_KEY", azurite.key().to_owned()), ("FERRY_STORE", store.to_owned())];
+    let environment = [
+        ("FERRY_TEST_KEY", azurite.key().to_owned()),
+        ("FERRY_TEST_EXPIRED_SAS", azurite.expired_sas()),
+        ("FERRY_STORE", store.to_owned()),
+    ];
     Program::ferry(&arguments, &environment, folder.path().join(format!("{name}.log")))
 }

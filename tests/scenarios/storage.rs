@@ -4,7 +4,8 @@ use ferry_common::{
     storage::{AzureBlobStorage, StagingStorage as _, StorageError, conformance},
     unit::Integrity,
 };
-use ferry_tests::Azurite;
+use ferry_tests::{Azurite, Cluster, ClusterOptions};
+use serde_json::json;
 use tempfile::TempDir;
 
 #[tokio::test]
@@ -21,4 +22,19 @@ async fn azure_blob_storage_conforms() {
     let nowhere = AzureBlobStorage::new("http://127.0.0.1:1/account/container?sig=SECRET", Integrity::Md5).unwrap();
     let error = nowhere.list("", 1).await.unwrap_err();
     assert!(matches!(error, StorageError::Unreachable { .. }) && !error.to_string().contains("SECRET"), "{error}");
+}
+
+#[tokio::test]
+async fn a_signature_that_has_ended_is_told_and_not_shown() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() }).await;
+    std::fs::write(cluster.source().join("a.csv"), "a,b\n1,x\n").unwrap();
+    let mut activity = cluster.flights_activity();
+    activity["staging"].as_object_mut().unwrap().remove("accountKey");
+    activity["staging"]["sas"] = json!({"secret": "env:FERRY_TEST_EXPIRED_SAS"});
+    activity["settings"]["attemptsMax"] = json!(2);
+    cluster.submit("expired", &activity).await;
+    let ended = cluster.until("expired", "the end of the run", |r| r["isFinal"] == true).await;
+    assert_eq!(ended["failure"]["code"], "StagingForbidden", "{ended:#}");
+    let told = ended.to_string() + &cluster.coordinator_logs() + &Cluster::log_of(&cluster.nodes[0]);
+    assert!(!told.contains("sig="), "{told}");
 }
