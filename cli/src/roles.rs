@@ -27,7 +27,8 @@ pub(crate) struct CoordinatorArgs {
     /// What must survive: `sqlite:PATH`, or `postgres://USER@HOST/DATABASE` for several coordinators at once. A password
     /// comes from FERRY_STORE or PGPASSWORD, so that no list of processes shows it.
     #[arg(long, env = "FERRY_STORE", hide_env_values = true, default_value = "sqlite:ferry.db", value_name = "STORE")]
-    store: StorePlace,
+    // Not parsed by clap: it would show a value that it refuses, and with it a password.
+    store: String,
     /// How long a node may be silent before its work goes to others.
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration, value_name = "TIME")]
     lease_ttl: Duration,
@@ -60,8 +61,8 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
             humantime::format_duration(LEASE_TTL_MIN)
         )));
     }
-    let mut config =
-        CoordinatorConfig { grpc: args.grpc, http: args.http, store: args.store, limits: Default::default() };
+    let store: StorePlace = args.store.parse().map_err(|why| CliError::Usage(format!("--store {why}")))?;
+    let mut config = CoordinatorConfig { grpc: args.grpc, http: args.http, store, limits: Default::default() };
     config.limits.lease_ttl = args.lease_ttl;
     config.limits.settle_after = args.settle_after;
     config.limits.keep_runs = args.keep_runs;
@@ -149,7 +150,8 @@ pub(crate) struct LocalAdxArgs {
     /// Storage account that clients of queued ingestion write to, such as an emulator's: a connection string with
     /// AccountName, AccountKey, BlobEndpoint, QueueEndpoint and TableEndpoint.
     #[arg(long, env = "FERRY_LOCAL_ADX_STORAGE", hide_env_values = true, value_name = "CONNECTION_STRING")]
-    storage: Option<Account>,
+    // Not parsed by clap, as `--store` is not.
+    storage: Option<String>,
     /// What shall go wrong, for tests: KIND[:TIMES[:SECONDS]], joined by commas. Kinds: throttle, error, lost-answer,
     /// hang, op-throttle, op-error, op-abandon, slow.
     #[arg(long, default_value = "", value_name = "SPEC")]
@@ -159,13 +161,9 @@ pub(crate) struct LocalAdxArgs {
 pub(crate) async fn local_adx(args: LocalAdxArgs) -> Result<(), CliError> {
     loopback_only(args.listen, "--listen")?;
     let faults: Faults = args.fault.parse().map_err(CliError::Usage)?;
-    let config = LocalAdxConfig {
-        listen: args.listen,
-        data: args.data,
-        databases: args.database,
-        faults,
-        storage: args.storage,
-    };
+    let storage = args.storage.map(|text| text.parse::<Account>()).transpose();
+    let storage = storage.map_err(|why| CliError::Usage(format!("--storage: {why}")))?;
+    let config = LocalAdxConfig { listen: args.listen, data: args.data, databases: args.database, faults, storage };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     message(&format!("local-adx: http://{} (for first runs and tests)", endpoint.address));
     endpoint.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))

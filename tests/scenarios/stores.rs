@@ -23,15 +23,16 @@ async fn postgres_conforms_and_keeps_everything_over_a_restart() {
 async fn a_store_that_cannot_be_opened_is_told_without_its_password() {
     let postgres = Postgres::start().await;
     let wrong = postgres.url().replace("p%40ss", "SECRET");
-    for (case, url, word) in [
-        ("wrong password", wrong.as_str(), "password authentication failed"),
-        ("nobody there", "postgres://u:SECRET@127.0.0.1:1/d", "refused"),
-        ("no such database", &postgres.url().replace("/postgres", "/nowhere"), "nowhere"),
+    for (case, url, word, code) in [
+        ("wrong password", wrong.as_str(), "password authentication failed", 1),
+        ("nobody there", "postgres://u:SECRET@127.0.0.1:1/d", "refused", 1),
+        ("no such database", &postgres.url().replace("/postgres", "/nowhere"), "nowhere", 1),
+        ("no such kind of store", "postgre://u:SECRET@127.0.0.1/d", "sqlite:PATH", 2),
     ] {
         let output =
             ferry_tests::ferry(&["coordinator", "--store", url, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{case}: {message}");
+        assert_eq!(output.status.code(), Some(code), "{case}: {message}");
         assert!(message.contains(word), "{case}: {message}");
         assert!(!message.contains("SECRET") && !message.contains("p%40ss"), "{case}: {message}");
     }
