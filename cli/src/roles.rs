@@ -43,6 +43,9 @@ pub(crate) struct CoordinatorArgs {
 /// Shortest lease: a node says something every second.
 const LEASE_TTL_MIN: Duration = Duration::from_secs(3);
 
+/// Shortest memory of ended runs: signatures of staged blobs end sooner.
+const KEEP_RUNS_MIN: Duration = Duration::from_secs(3 * 24 * 3600);
+
 fn loopback_only(address: SocketAddr, flag: &str) -> Result<(), CliError> {
     if address.ip().is_loopback() {
         return Ok(());
@@ -63,6 +66,12 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
     }
     let store: StorePlace = args.store.parse().map_err(|why| CliError::Usage(format!("--store {why}")))?;
     let mut config = CoordinatorConfig { grpc: args.grpc, http: args.http, store, limits: Default::default() };
+    if args.keep_runs < KEEP_RUNS_MIN {
+        return Err(CliError::Usage(format!(
+            "--keep-runs must be at least {}: until then something of a run may still be on its way",
+            humantime::format_duration(KEEP_RUNS_MIN)
+        )));
+    }
     config.limits.lease_ttl = args.lease_ttl;
     config.limits.settle_after = args.settle_after;
     config.limits.keep_runs = args.keep_runs;

@@ -406,8 +406,7 @@ pub enum Ingestion {
     /// By commands to the engine, followed to their end.
     #[default]
     Direct,
-    /// Through the data management service, which ingests in its own time: minutes, with its default batching. Delivery is
-    /// at least once; each blob carries a tag by which a second delivery is passed over, unless both run at the same time.
+    /// Through the data management service, which ingests in its own time. Delivery is at least once; each blob carries a tag by which a second delivery is passed over, unless both run at the same time.
     Queued,
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn leaks(core: &Core) -> Result<Value, StoreError> {
             }
         }
     }
-    let is_clean = blobs.is_empty() && tables.is_empty();
+    let is_clean = blobs.is_empty() && tables.is_empty() && failures.is_empty();
     Ok(json!({"isClean": is_clean, "blobs": blobs, "tables": tables, "failures": failures}))
 }
 

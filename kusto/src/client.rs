@@ -205,7 +205,11 @@ impl Client {
     /// machine is both.
     pub(crate) fn data_management(&self) -> Self {
         let (scheme, place) = self.endpoint.split_once("://").unwrap_or(("https", &self.endpoint));
-        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        let host = match place.rsplit_once(':') {
+            // The colons of an address in brackets are not a port's.
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => place,
+        };
         let is_known = place.starts_with("ingest-") || auth::is_loopback(host);
         let endpoint = if is_known { self.endpoint.clone() } else { format!("{scheme}://ingest-{place}") };
         Self { endpoint, ..self.clone() }
@@ -283,6 +287,7 @@ mod tests {
             ("https://ingest-adx.westeurope.kusto.windows.net/", "https://ingest-adx.westeurope.kusto.windows.net"),
             ("http://127.0.0.1:7490", "http://127.0.0.1:7490"),
             ("http://localhost:7490", "http://localhost:7490"),
+            ("http://[::1]", "http://[::1]"),
         ] {
             let token = Arc::new(auth::StaticBearer::new("t".to_owned()));
             let client = Client::new(endpoint, token, ClientOptions::default()).unwrap();

@@ -54,8 +54,9 @@ fn rate_of(text: &str) -> Result<Option<NonZeroU32>, String> {
         _ => (text, 1.0),
     };
     let rate = number.parse::<f64>().map_err(|_| wrong())? * unit;
-    if !(1.0..=4e9).contains(&rate) {
-        return Err(format!("{text:?} must be between 1 byte and 4 GB a second"));
+    // With less, a single block would take hours.
+    if !(1e4..=4e9).contains(&rate) {
+        return Err(format!("{text:?} must be between 10k and 4G"));
     }
     NonZeroU32::new(rate as u32).map(Some).ok_or_else(wrong)
 }
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_no_timetable_is_refused() {
-        for text in ["", "fast", "0", "5G", "08:00,2M 9", "25:00,2M", "08:00,2M 08:00,3M", "08:00"] {
+        for text in ["", "fast", "0", "5k", "5G", "08:00,2M 9", "25:00,2M", "08:00,2M 08:00,3M", "08:00"] {
             assert!(text.parse::<Timetable>().is_err(), "{text:?}");
         }
     }

@@ -27,6 +27,11 @@ pub(super) async fn forget(core: Arc<Core>, shutdown: CancellationToken) {
 async fn forget_once(core: &Core) -> Result<(), StoreError> {
     let before = Millis(core.now().0.saturating_sub(core.limits.keep_runs.as_millis() as i64));
     for run in core.store.past_runs(before, RUNS_MAX).await? {
+        // What was submitted long ago may have ended just now.
+        let ended = core.store.run(&run).await?.and_then(|row| row.times.ended);
+        if ended.is_none_or(|at| at >= before) {
+            continue;
+        }
         match core.commit(vec![Write::DeleteRun(run.clone())]).await {
             Ok(()) => tracing::info!(run = %run, "an old run is forgotten"),
             // Another coordinator was there.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::{ChangeError, Core, Hold},
     ingest::{
-        Ingester, preflight,
+        Ingester, judged, preflight,
         publish::{self, Published},
     },
     state::{
@@ -35,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Units that one look takes up.
 const UNITS_MAX: u32 = 500;
+/// Tries to count rows once more at the end of a queued run.
+const RECOUNTS_MAX: u32 = 10;
 /// Least wait between two looks: with many small files the bell never stops.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Wait after a look that failed.
@@ -134,6 +136,7 @@ struct Driver {
     preflight_failures: u32,
     preflight_failing_since: Option<Millis>,
     sink_was_reached: bool,
+    recounts_failed: u32,
     publish_looks: u32,
     /// Since when this program drives the run.
     began: Millis,
@@ -149,6 +152,7 @@ impl Driver {
             preflight_failures: 0,
             preflight_failing_since: None,
             sink_was_reached: false,
+            recounts_failed: 0,
             publish_looks: 0,
         }
     }
@@ -333,6 +337,21 @@ impl Driver {
         }
         if let Some(failure) = self.failed_file().await? {
             return self.fail(failure).await;
+        }
+        let recounted = match self.ingester(run) {
+            Ok(ingester) => ingester.recount(run).await?,
+            Err(failure) => return self.fail(failure).await,
+        };
+        match recounted {
+            Ok(None) => {}
+            Ok(Some(failure)) => return self.fail(failure).await,
+            Err(error) => {
+                self.recounts_failed += 1;
+                tracing::warn!(run = %self.id, "rows could not be counted once more: {}", judged(&error).message);
+                if self.recounts_failed < RECOUNTS_MAX {
+                    return Ok(Next::Wait(backoff(self.recounts_failed, 0.5)));
+                }
+            }
         }
         let commands = self.core.store.command_counts(&self.id).await?;
         if commands.planned + commands.issued + commands.rejected > 0 {

@@ -125,6 +125,8 @@ pub(crate) struct Ingester {
     began: Millis,
     /// Since when the cluster tells nothing of operations in flight.
     silent_since: Option<Millis>,
+    /// Since when rows that were ingested from a queue are not shown.
+    unseen_since: Option<Millis>,
     /// Commands confirmed at the last look.
     confirmed: u64,
     /// The failure seen last, for whoever asks why nothing moves.
@@ -135,6 +137,7 @@ impl Ingester {
     pub(crate) fn new(core: Arc<Core>, run: &RunRow) -> Result<Self, Failure> {
         Ok(Self {
             silent_since: None,
+            unseen_since: None,
             began: core.now(),
             client: core.sinks.open(&run.activity, REQUEST_TIMEOUT)?,
             queue: core.sinks.open_queue(&run.activity, REQUEST_TIMEOUT)?,
@@ -165,7 +168,8 @@ impl Ingester {
                 self.confirmed = counts.confirmed;
                 self.looks = 0;
             }
-            step.wait = Some((LOOK_FIRST * (1 + self.looks / 5)).min(LOOK_LAST));
+            let first = if self.queue.is_some() { queued::LOOK_FIRST } else { LOOK_FIRST };
+            step.wait = Some((first * (1 + self.looks / 5)).min(LOOK_LAST.max(first)));
             self.looks += 1;
         }
         Ok(step)

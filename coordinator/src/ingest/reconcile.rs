@@ -15,7 +15,7 @@ use ferry_common::{
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
 };
-use ferry_kusto::{KustoError, RequestId, commands};
+use ferry_kusto::{KustoError, RequestId, Table, commands};
 use std::{collections::HashSet, time::Duration};
 
 /// Doubts that one look takes up.
@@ -35,18 +35,31 @@ struct Journal {
 }
 
 /// Extents that carry a tag.
+#[derive(Debug, Default)]
 pub(super) struct Tagged {
-    /// Their rows; `None` where the cluster does not tell.
-    rows: Option<u64>,
-    /// They hold rows of this tag alone.
-    is_alone: bool,
+    rows: u64,
+    /// The cluster does not tell the rows of each of them.
+    is_uncounted: bool,
+    /// Some of them may hold rows of others, too.
+    is_mixed: bool,
 }
 
 impl Tagged {
+    /// Takes up an extent, as `.show extents` lists it.
+    pub(super) fn add(&mut self, table: &Table, row: &[serde_json::Value]) {
+        match table.long(row, "RowCount").and_then(|n| u64::try_from(n).ok()) {
+            Some(rows) => self.rows += rows,
+            None => self.is_uncounted = true,
+        }
+        // Extents that were merged carry the tags of all that went into them, and span their times.
+        let tags = table.text(row, "Tags").split_whitespace().filter(|t| t.starts_with("ingest-by:")).count();
+        self.is_mixed |= tags != 1 || table.text(row, "MinCreatedOn") != table.text(row, "MaxCreatedOn");
+    }
+
     /// Rows of the tag, of which `staged` were to come; `None` where that cannot be told.
     pub(super) fn counted(&self, staged: u64) -> Option<u64> {
         // Of merged extents only too few rows say something.
-        self.rows.filter(|rows| self.is_alone || *rows < staged)
+        (!self.is_uncounted && (!self.is_mixed || self.rows < staged)).then_some(self.rows)
     }
 
     pub(super) fn verdict(&self, command: &CommandRow) -> Verdict {
@@ -116,7 +129,7 @@ impl Ingester {
         // While no coordinator was there, nobody could ask.
         let since = sent.at.max(self.core.started);
         (self.core.now().since(since) > self.core.limits.doubt_max).then(|| {
-            let why = error.map(|e| format!(": {e}")).unwrap_or_default();
+            let why = error.map(|e| format!(": {}", judged(e).message)).unwrap_or_default();
             let message = format!(
                 "whether the command with tag ingest-by:{} had its effect could not be found out{why}; look for the tag in the \
                  table's extents",
@@ -132,6 +145,9 @@ impl Ingester {
         command: &CommandRow,
         sent: &Sent,
     ) -> Result<Result<Verdict, KustoError>, ChangeError> {
+        if let Some(queue) = &self.queue {
+            return Ok(self.ask_queue(&**queue, run, command, sent).await);
+        }
         let known: HashSet<String> = self
             .core
             .store
@@ -143,10 +159,7 @@ impl Ingester {
                 _ => None,
             })
             .collect();
-        Ok(match &self.queue {
-            Some(queue) => self.ask_queue(&**queue, run, command, sent).await,
-            None => self.ask_cluster(run, command, sent, &known).await,
-        })
+        Ok(self.ask_cluster(run, command, sent, &known).await)
     }
 
     async fn ask_cluster(
@@ -227,16 +240,8 @@ impl Ingester {
         let reply = self.client.command(&run.activity.sink.database, &text, &id).await?;
         let table = &reply.table;
         let mut found: Option<Tagged> = None;
-        for row in &table.rows {
-            let tags: Vec<&str> = table.text(row, "Tags").split_whitespace().collect();
-            if !tags.contains(&tag.as_str()) {
-                continue;
-            }
-            let found = found.get_or_insert(Tagged { rows: Some(0), is_alone: true });
-            let rows = table.long(row, "RowCount").and_then(|n| u64::try_from(n).ok());
-            found.rows = found.rows.zip(rows).map(|(sum, rows)| sum + rows);
-            // Extents that were merged carry the tags of all that went into them.
-            found.is_alone &= tags.iter().filter(|t| t.starts_with("ingest-by:")).count() == 1;
+        for row in table.rows.iter().filter(|row| table.text(row, "Tags").split_whitespace().any(|t| t == tag)) {
+            found.get_or_insert_default().add(table, row);
         }
         Ok(found)
     }

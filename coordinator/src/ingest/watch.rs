@@ -1,6 +1,6 @@
 //! Follows issued commands: what the cluster says of their operations.
 
-use super::{Ingester, Step, is_table_new, judged, path_of, queued};
+use super::{Ingester, Step, is_table_new, judged, path_of, queued, reconcile::Tagged};
 use crate::{
     core::ChangeError,
     state::command::{CommandEvent, CommandState},
@@ -18,6 +18,8 @@ const UNLISTED_MAX: Duration = Duration::from_secs(600);
 /// What the cluster says of an operation.
 pub(super) struct Operation {
     pub(super) state: String,
+    /// Error code, where the cluster tells it with the state.
+    pub(super) code: String,
     pub(super) status: String,
     pub(super) should_retry: bool,
 }
@@ -26,6 +28,7 @@ pub(super) fn operations_of(table: &Table) -> HashMap<String, Operation> {
     let read = |row: &Vec<serde_json::Value>| {
         let operation = Operation {
             state: table.text(row, "State").to_owned(),
+            code: String::new(),
             status: redact(table.text(row, "Status")),
             should_retry: table.truth(row, "ShouldRetry").unwrap_or(false),
         };
@@ -106,28 +109,30 @@ impl Ingester {
         let now = self.core.now();
         match operation.state.as_str() {
             // Its tag is in the table already, or so the cluster says: looked at before it is believed.
-            "Skipped" => match self.tagged(run, &command.tag).await.map(|tagged| tagged.is_some()) {
-                Ok(false) if command.state.failures() >= self.core.limits.command_failures_max => {
+            "Skipped" => match self.tagged(run, &command.tag).await {
+                Ok(None) if command.state.failures() >= self.core.limits.command_failures_max => {
                     let message = format!("ingest-by:{} is skipped as known, and no extent carries it", command.tag);
                     let failure = Failure::new(Code::IngestRejected, Fault::Sink, Retry::Never, message);
                     self.change(command, CommandEvent::Refused(failure.clone())).await?;
                     Ok(Some(failure))
                 }
-                Ok(false) => {
+                Ok(None) => {
                     self.change(command, CommandEvent::Postponed { now, throttled: false }).await?;
                     Ok(None)
                 }
-                Ok(true) => {
-                    self.change(command, CommandEvent::Finished { rows: None, now }).await?;
-                    Ok(None)
-                }
+                Ok(Some(tagged)) => self.confirm(command, &tagged).await,
                 // Who may not look believes it: nobody else makes this tag.
                 Err(KustoError::Service(e)) if e.is_forbidden() => {
                     self.change(command, CommandEvent::Finished { rows: None, now }).await?;
                     Ok(None)
                 }
-                Err(error) => Ok(Some(Failure { retry: Retry::Backoff, ..judged(&error) })),
+                Err(error) => {
+                    // Doubts have an end, should the cluster never tell.
+                    self.change(command, CommandEvent::OutcomeUnknown).await?;
+                    Ok(Some(Failure { retry: Retry::Backoff, ..judged(&error) }))
+                }
             },
+            "PartiallySucceeded" if self.queue.is_some() => self.take_up_partial(run, command).await,
             "Abandoned" | "Canceled" | "Cancelled" | "PartiallySucceeded" => {
                 self.change(command, CommandEvent::OutcomeUnknown).await?;
                 Ok(None)
@@ -152,7 +157,7 @@ impl Ingester {
     ) -> Result<Option<Failure>, ChangeError> {
         let (code, details) = match self.queue {
             // The verdict has it all.
-            Some(_) => Default::default(),
+            Some(_) => (operation.code.clone(), operation.status.clone()),
             None => self.failure_details(run, &command).await,
         };
         let details = if details.is_empty() { operation.status.clone() } else { details };
@@ -194,19 +199,12 @@ impl Ingester {
         if finished.is_empty() {
             return Ok(());
         }
-        let counted = match self.queue {
-            Some(_) => HashMap::new(),
-            None => self.rows_counted(run, &finished).await,
-        };
+        if self.queue.is_some() {
+            return self.finish_queued(run, finished, step).await;
+        }
+        let counted = self.rows_counted(run, &finished).await;
         for command in finished {
-            let mut rows = request_id(&command).and_then(|id| counted.get(&id).copied());
-            if self.queue.is_some() {
-                // What the service wrote is not listed under our request.
-                rows = match self.tagged(run, &command.tag).await {
-                    Ok(Some(tagged)) => tagged.counted(command.rows),
-                    Ok(None) | Err(_) => None,
-                };
-            }
+            let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
             if let Some(rows) = rows
                 && rows != command.rows
             {
@@ -219,6 +217,21 @@ impl Ingester {
             self.change(command, CommandEvent::Finished { rows, now: self.core.now() }).await?;
         }
         Ok(())
+    }
+
+    /// The table has rows of the command's tag: they are what was staged, or the command has failed.
+    pub(super) async fn confirm(&self, command: CommandRow, tagged: &Tagged) -> Result<Option<Failure>, ChangeError> {
+        match tagged.counted(command.rows) {
+            Some(rows) if rows != command.rows => {
+                let failure = self.wrong_count(&command, rows).await?;
+                self.change(command, CommandEvent::Refused(failure.clone())).await?;
+                Ok(Some(failure))
+            }
+            rows => {
+                self.change(command, CommandEvent::Finished { rows, now: self.core.now() }).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// The cluster has another number of rows than were staged.

@@ -33,8 +33,9 @@ const NETWORK: &[&str] = &[
 
 /// Refuses a path on a network file system. Where mounts cannot be looked at, nothing is refused.
 pub(super) fn refuse_network(path: &Path) -> Result<(), String> {
+    // The file itself may be a link to another place; before it is made, its folder decides.
     let folder = std::path::absolute(path).ok().and_then(|p| p.parent().map(Path::to_owned));
-    let folder = folder.and_then(|f| std::fs::canonicalize(f).ok());
+    let folder = std::fs::canonicalize(path).ok().or_else(|| folder.and_then(|f| std::fs::canonicalize(f).ok()));
     let (Some(folder), Ok(mounts)) = (folder, std::fs::read_to_string("/proc/self/mountinfo")) else { return Ok(()) };
     match file_system_of(&folder, &mounts) {
         Some(kind) if NETWORK.contains(&kind) => Err(format!(

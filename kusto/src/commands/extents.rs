@@ -12,7 +12,7 @@ pub fn show_extents_total(table: &str, tag_part: Option<&str>) -> Command {
 /// `.show table T extents` that carry a part of a tag: their ids, rows, dates and tags.
 pub fn show_extents_of(table: &str, tag_part: &str) -> Command {
     Command(format!(
-        ".show table {} extents where tags contains {} | project ExtentId, RowCount, MinCreatedOn, Tags",
+        ".show table {} extents where tags contains {} | project ExtentId, RowCount, MinCreatedOn, MaxCreatedOn, Tags",
         name(table),
         string(tag_part)
     ))

@@ -22,7 +22,7 @@ use azure_core::{
     http::{ClientOptions, RequestContent, RetryOptions, Transport, Url},
 };
 use azure_storage_queue::{QueueClient, QueueClientOptions, models::QueueMessage};
-use resources::{Offer, Place, Resources};
+use resources::{Place, Resources};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
@@ -117,8 +117,8 @@ impl Queue {
     }
 
     async fn ask_for_resources(&self, now: Instant) -> Result<Resources, KustoError> {
-        if let Some(offer) = self.rest_offer().await? {
-            return Ok(Resources::rest(offer, now));
+        if self.prefers_rest().await? {
+            return Ok(Resources::rest(now));
         }
         let ask = |text: &str| {
             let (command, id) = (Command::plain(text), RequestId::generate("resources"));
@@ -140,12 +140,12 @@ impl Queue {
         Ok(Resources::queues(queues, tables, token, now))
     }
 
-    /// The REST form, where the cluster has it and prefers it.
-    async fn rest_offer(&self) -> Result<Option<Offer>, KustoError> {
+    /// The cluster has the REST form and prefers it.
+    async fn prefers_rest(&self) -> Result<bool, KustoError> {
         match self.client.get("/v1/rest/ingestion/configuration").await {
-            Ok(configuration) => Ok(Offer::of(&configuration)),
+            Ok(configuration) => Ok(resources::prefers_rest(&configuration)),
             // An older cluster has no such address.
-            Err(KustoError::Service(e)) if matches!(e.status, 400 | 404 | 405 | 501) => Ok(None),
+            Err(KustoError::Service(e)) if matches!(e.status, 400 | 404 | 405 | 501) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -178,6 +178,22 @@ impl Queue {
         }
     }
 
+    /// Nothing was handed over, and a later try may succeed.
+    fn not_now(&self, why: &str) -> KustoError {
+        KustoError::Unreachable { endpoint: self.client.endpoint().to_owned(), why: why.to_owned() }
+    }
+
+    /// A signature that is refused, or a place that is gone, may have been lent anew.
+    async fn lent_anew(&self, error: KustoError) -> KustoError {
+        match error {
+            KustoError::Service(e) if matches!(e.status, 403 | 404) => {
+                *self.resources.lock().await = None;
+                self.not_now(&e.to_string())
+            }
+            other => other,
+        }
+    }
+
     async fn by_message(
         &self,
         resources: &Resources,
@@ -196,7 +212,10 @@ impl Queue {
                 Err(error) => resources.note_failure(&table, error),
             }
         }
-        let table = row?;
+        let table = match row {
+            Ok(table) => table,
+            Err(error) => return Err(self.lent_anew(error).await),
+        };
         let text = message::of(database, source_id, raw_bytes, ingest, token, &table)?;
         if text.len() > MESSAGE_BYTES_MAX {
             let message = format!(
@@ -220,7 +239,10 @@ impl Queue {
                 }
             }
         }
-        sent.map(|()| Ticket::of_row(&table.name, source_id))
+        match sent {
+            Ok(()) => Ok(Ticket::of_row(&table.name, source_id)),
+            Err(error) => Err(self.lent_anew(error).await),
+        }
     }
 
     async fn by_rest(
@@ -237,7 +259,11 @@ impl Queue {
             "properties": message::rest_properties(ingest),
         });
         let path = format!("/v1/rest/ingestion/queued/{}/{}", encoded(database), encoded(&ingest.table));
-        let answer = self.client.post_json(&path, &body, &RequestId::generate("queue")).await?;
+        let answer = self.client.post_json(&path, &body, &RequestId::generate("queue")).await.map_err(|e| match e {
+            // So it answers while it is being updated: nothing was taken.
+            KustoError::Service(e) if e.status == 404 => self.not_now(&e.to_string()),
+            other => other,
+        })?;
         match answer["ingestionOperationId"].as_str().filter(|id| !id.is_empty()) {
             Some(operation) => Ok(Ticket::of_operation(operation, source_id)),
             None => Err(KustoError::Lost {
@@ -273,23 +299,22 @@ impl Queued for Queue {
         match (words.next(), words.next(), words.next()) {
             (Some("row"), Some(source_id), Some(place)) => {
                 let resources = self.resources().await?;
-                let Some(table) = resources.table_named(place) else {
-                    // It is lent no more. Whoever asks turns to the table's tags.
-                    return Ok(BlobStatus::unknown());
-                };
+                // A table that is not lent at the moment may be again.
+                let Some(table) = resources.table_named(place) else { return Ok(BlobStatus::pending()) };
                 let row = status::read_row(&self.http, &table, source_id).await?;
-                Ok(row.unwrap_or_else(BlobStatus::unknown))
+                Ok(row.unwrap_or_else(BlobStatus::pending))
             }
             (Some("operation"), Some(source_id), Some(operation)) => {
                 let (database, table) = (encoded(database), encoded(table));
                 let path = format!("/v1/rest/ingestion/queued/{database}/{table}/{operation}?details=true");
                 match self.client.get(&path).await {
                     Ok(answer) => Ok(BlobStatus::of_operation(&answer, source_id)),
-                    Err(KustoError::Service(e)) if e.status == 404 => Ok(BlobStatus::unknown()),
+                    // So it answers while it is being updated.
+                    Err(KustoError::Service(e)) if e.status == 404 => Ok(BlobStatus::pending()),
                     Err(error) => Err(error),
                 }
             }
-            _ => Ok(BlobStatus::unknown()),
+            _ => Ok(BlobStatus::pending()),
         }
     }
 

@@ -50,17 +50,10 @@ impl Place {
     }
 }
 
-/// The REST form, as the cluster's configuration offers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Offer;
-
-impl Offer {
-    /// `None` if the cluster prefers messages in queues.
-    pub(super) fn of(configuration: &Value) -> Option<Self> {
-        let settings = field(configuration, "ingestionSettings")?;
-        let preferred = text_of(settings, "preferredIngestionMethod");
-        matches!(preferred.to_ascii_lowercase().as_str(), "rest" | "v2").then_some(Self)
-    }
+/// The cluster's configuration asks for the REST form rather than for messages in queues.
+pub(super) fn prefers_rest(configuration: &Value) -> bool {
+    let preferred = field(configuration, "ingestionSettings").map(|s| text_of(s, "preferredIngestionMethod"));
+    preferred.is_some_and(|way| matches!(way.to_ascii_lowercase().as_str(), "rest" | "v2"))
 }
 
 #[derive(Clone)]
@@ -80,7 +73,7 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    pub(super) fn rest(_: Offer, now: Instant) -> Self {
+    pub(super) fn rest(now: Instant) -> Self {
         Self::new(Way::Rest, now)
     }
 
@@ -184,8 +177,8 @@ mod tests {
     fn the_rest_form_is_used_where_the_cluster_prefers_it() {
         for (preferred, is_used) in [("REST", true), ("Rest", true), ("V2", true), ("V1", false), ("", false)] {
             let configuration = json!({"IngestionSettings": {"preferredIngestionMethod": preferred}});
-            assert_eq!(Offer::of(&configuration).is_some(), is_used, "{preferred}");
+            assert_eq!(prefers_rest(&configuration), is_used, "{preferred}");
         }
-        assert_eq!(Offer::of(&json!({})), None);
+        assert!(!prefers_rest(&json!({})));
     }
 }

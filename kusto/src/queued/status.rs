@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// Where a blob stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
-    /// It waits, or is being ingested.
+    /// It waits, or is being ingested, or the service does not tell at the moment.
     Pending,
     /// Its rows are in the table.
     Succeeded,
@@ -20,8 +20,6 @@ pub enum BlobState {
         /// A new hand-over may succeed.
         may_pass: bool,
     },
-    /// The service knows nothing of it.
-    Unknown,
 }
 
 /// What the service says of a blob.
@@ -36,8 +34,8 @@ pub struct BlobStatus {
 }
 
 impl BlobStatus {
-    pub(super) fn unknown() -> Self {
-        Self { state: BlobState::Unknown, code: String::new(), details: String::new() }
+    pub(super) fn pending() -> Self {
+        Self { state: BlobState::Pending, code: String::new(), details: String::new() }
     }
 
     /// Out of a row, or out of the details of an operation.
@@ -59,7 +57,7 @@ impl BlobStatus {
     pub(super) fn of_operation(answer: &Value, source_id: &str) -> Self {
         let details = field(answer, "details").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let own = details.iter().find(|blob| text_of(blob, "sourceId").eq_ignore_ascii_case(source_id));
-        own.map_or_else(|| Self { state: BlobState::Pending, ..Self::unknown() }, Self::of)
+        own.map_or_else(Self::pending, Self::of)
     }
 }
 
