@@ -101,6 +101,11 @@ impl Postgres {
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// It is there.
+    pub fn is_running(&mut self) -> bool {
+        !self.program.has_ended()
+    }
+
     /// Stops it at once: every connection breaks.
     pub fn stop(&mut self) {
         // SIGQUIT: the server's children end with it, and the next start finds its files free.

@@ -253,9 +253,12 @@ impl Lane {
     fn strike(&mut self, event: &Event, source: &Path) {
         match event.strike {
             Strike::Kill(Who::Postgres) => {
-                if let Some(postgres) = &mut self.postgres {
-                    postgres.stop();
+                let Some(postgres) = &mut self.postgres else { return };
+                if !postgres.is_running() {
+                    // It is down by an earlier blow, which will also bring it back.
+                    return;
                 }
+                postgres.stop();
             }
             Strike::Kill(who) => {
                 if let Some(program) = self.program(who) {
