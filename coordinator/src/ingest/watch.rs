@@ -73,6 +73,8 @@ impl Ingester {
                         self.note(failure, step);
                     }
                 }
+                // A ticket that could not be asked for: what it stands for goes on.
+                None if self.queue.is_some() => {}
                 None => self.unlisted(command).await?,
             }
         }
