@@ -2,6 +2,7 @@
 
 use crate::{
     core::Core,
+    ingest::extents::{self, Extent},
     report::FILES_MAX,
     state::command::CommandState,
     store::{ChunkRow, CommandRow, RunRow, StoreError, UnitRow},
@@ -17,7 +18,7 @@ const EXTENTS_TIMEOUT: Duration = Duration::from_secs(60);
 /// The ledger, as far as it is written: a line for each chunk of the first [`FILES_MAX`] units. What the cluster holds is
 /// asked for now; where it may not be asked, `extentsFailure` says so.
 pub(crate) async fn ledger(core: &Core, run: &RunRow) -> Result<Value, StoreError> {
-    let (extents, failure) = match extents_by_tag(core, run).await {
+    let (extents, failure) = match extents_of(core, run).await {
         Ok(extents) => (Some(extents), None),
         Err(why) => (None, Some(why)),
     };
@@ -37,10 +38,12 @@ fn line(
     unit: &UnitRow,
     row: &ChunkRow,
     command: Option<&CommandRow>,
-    extents: Option<&HashMap<String, Vec<Value>>>,
+    extents: Option<&HashMap<String, Vec<Extent>>>,
 ) -> Value {
     let chunk = &row.chunk;
-    let tag = format!("ingest-by:{}", run.tag_of(row.unit, chunk.number));
+    let tag = run.tag_of(row.unit, chunk.number);
+    let shown = |e: &Extent| json!({"extentId": e.id, "rows": e.rows, "createdOn": e.created});
+    let extents = extents.map(|all| all.get(&tag).into_iter().flatten().map(shown).collect::<Vec<_>>());
     let (sent, operation) = command.map(|c| c.state.known_by()).unwrap_or_default();
     let counted = match command.map(|c| &c.state) {
         Some(CommandState::Confirmed { rows, .. }) => *rows,
@@ -62,32 +65,19 @@ fn line(
         "crc32": format!("{:08x}", chunk.crc32),
         "rows": chunk.rows,
         "state": command.map(|c| c.state.name()),
-        "tag": tag,
+        "tag": format!("ingest-by:{tag}"),
         "requestId": sent.map(|sent| &sent.request_id),
         "operationId": operation,
         "rowsCounted": counted,
-        "extents": extents.map(|all| all.get(&tag).cloned().unwrap_or_default()),
+        "extents": extents,
     })
 }
 
-/// The extents of the run's table that carry tags of the run, by tag. Merged extents stand under each of their tags.
-async fn extents_by_tag(core: &Core, run: &RunRow) -> Result<HashMap<String, Vec<Value>>, String> {
+/// The extents of the run's table that carry tags of the run.
+async fn extents_of(core: &Core, run: &RunRow) -> Result<HashMap<String, Vec<Extent>>, String> {
     let sink = &run.activity.sink;
     let client = core.sinks.open(&run.activity, EXTENTS_TIMEOUT).map_err(|failure| failure.message)?;
     let command = commands::show_extents_of(&sink.table, &run.tag_prefix());
     let reply = client.command(&sink.database, &command, &RequestId::generate("ledger")).await;
-    let table = reply.map_err(|error| redact(&error.to_string()))?.table;
-    let mut by_tag: HashMap<String, Vec<Value>> = HashMap::new();
-    for row in &table.rows {
-        let tags: Vec<&str> = table.text(row, "Tags").split_whitespace().collect();
-        let extent = json!({
-            "extentId": table.text(row, "ExtentId"),
-            "rows": table.long(row, "RowCount"),
-            "createdOn": table.text(row, "MinCreatedOn"),
-        });
-        for tag in tags.iter().filter(|tag| tag.contains(&run.tag_prefix())) {
-            by_tag.entry((*tag).to_owned()).or_default().push(extent.clone());
-        }
-    }
-    Ok(by_tag)
+    Ok(extents::by_tag(&reply.map_err(|error| redact(&error.to_string()))?.table))
 }

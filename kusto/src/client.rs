@@ -221,17 +221,23 @@ impl Client {
     }
 
     /// Reads a JSON document.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value, KustoError> {
-        let id = RequestId::generate("get");
-        let (body, _) = self.answer(self.http.get(format!("{}{path}", self.endpoint)), &id).await?;
+    pub(crate) async fn get(&self, url: reqwest::Url) -> Result<Value, KustoError> {
+        let (body, _) = self.answer(self.http.get(url), &RequestId::generate("get")).await?;
         self.parsed(&body)
     }
 
     /// Sends a JSON document, and reads another.
-    pub(crate) async fn post_json(&self, path: &str, body: &Value, id: &RequestId) -> Result<Value, KustoError> {
-        let request = self.http.post(format!("{}{path}", self.endpoint)).json(body);
-        let (body, _) = self.answer(request, id).await?;
+    pub(crate) async fn post_json(&self, url: reqwest::Url, body: &Value, id: &RequestId) -> Result<Value, KustoError> {
+        let (body, _) = self.answer(self.http.post(url).json(body), id).await?;
         self.parsed(&body)
+    }
+
+    /// An address of this cluster, of path segments as they are meant: they are encoded here.
+    pub(crate) fn url_of(&self, segments: &[&str]) -> Result<reqwest::Url, KustoError> {
+        let wrong = || KustoError::Endpoint { endpoint: self.endpoint.clone(), why: "is no base address".to_owned() };
+        let mut url = reqwest::Url::parse(&self.endpoint).map_err(|_| wrong())?;
+        url.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(segments);
+        Ok(url)
     }
 
     fn parsed(&self, body: &[u8]) -> Result<Value, KustoError> {

@@ -64,6 +64,23 @@ pub struct Operation {
     pub db: String,
 }
 
+impl Operation {
+    /// An ingestion that begins.
+    pub fn ingestion(id: String, root: &str, db: &str, started_ticks: i64) -> Self {
+        Self {
+            id,
+            kind: "DataIngestPull".to_owned(),
+            started_ticks,
+            updated_ticks: started_ticks,
+            state: "InProgress".to_owned(),
+            status: String::new(),
+            root: root.to_owned(),
+            should_retry: false,
+            db: db.to_owned(),
+        }
+    }
+}
+
 /// The rows of one finished ingestion.
 #[derive(Debug, Clone)]
 pub struct Ingested {

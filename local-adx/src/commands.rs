@@ -650,17 +650,7 @@ impl Adx {
                 _ => {}
             }
         }
-        let operation = Operation {
-            id: uuid::Uuid::new_v4().to_string(),
-            kind: "DataIngestPull".to_owned(),
-            started_ticks: started,
-            updated_ticks: started,
-            state: "InProgress".to_owned(),
-            status: String::new(),
-            root: request.root.clone(),
-            should_retry: false,
-            db: request.db.clone(),
-        };
+        let operation = Operation::ingestion(uuid::Uuid::new_v4().to_string(), &request.root, &request.db, started);
         self.catalogue.put_operation(&operation).await?;
         let task = Arc::clone(self).run_ingestion(
             request.clone(),

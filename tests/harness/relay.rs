@@ -93,7 +93,7 @@ async fn serve(listener: TcpListener, server: u16, mut weather: watch::Receiver<
 async fn relay(mut client: TcpStream, server: u16, mut weather: watch::Receiver<Weather>) -> io::Result<()> {
     let now = *weather.borrow_and_update();
     match now {
-        Weather::Cut => return reset(&client),
+        Weather::Cut => return client.set_zero_linger(),
         Weather::Answers(status) => return answer(&mut client, status).await,
         _ => {}
     }
@@ -160,10 +160,6 @@ async fn until_broken(weather: &mut watch::Receiver<Weather>) -> io::Result<()> 
     let breaks = |now: &Weather| matches!(now, Weather::Cut | Weather::Answers(_));
     weather.wait_for(breaks).await.map_err(|_| io::ErrorKind::ConnectionReset)?;
     Err(io::ErrorKind::ConnectionReset.into())
-}
-
-fn reset(client: &TcpStream) -> io::Result<()> {
-    client.set_zero_linger()
 }
 
 /// Reads the head of a request and answers it. A body on its way is not waited for.

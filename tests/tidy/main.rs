@@ -68,7 +68,7 @@ const MODULES: &[(&str, &[(&str, &[&str])])] = &[
             ("attempts", &["core", "state", "store", "scheduler", "access"]),
             ("ingest", &["core", "state", "store", "planner", "access"]),
             ("report", &["core", "state", "store", "attempts"]),
-            ("ledger", &["core", "report", "state", "store"]),
+            ("ledger", &["core", "ingest", "report", "state", "store"]),
             ("leaks", &["access", "core", "store"]),
             ("duties", &["core", "state", "store", "attempts", "ingest", "access"]),
             ("api", &["core", "state", "store", "report", "ledger", "leaks"]),

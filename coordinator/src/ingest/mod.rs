@@ -4,6 +4,7 @@
 //! outcome asks the cluster's journals and the table's tags first, and sends again only what surely had no effect; and a
 //! command that was taken after all is skipped by its tag.
 
+pub(crate) mod extents;
 pub(crate) mod preflight;
 pub(crate) mod publish;
 mod queued;

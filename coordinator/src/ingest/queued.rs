@@ -6,8 +6,10 @@
 //! end; then the run fails instead of staying silent.
 
 use super::{
-    Ingester, Step, judged,
-    reconcile::{Tagged, Verdict},
+    Ingester, Step,
+    extents::{self, Extent},
+    judged,
+    reconcile::Verdict,
     watch::Operation,
 };
 use crate::{
@@ -86,7 +88,7 @@ impl Ingester {
         let source_id = RequestId::from_stored(sent.request_id.clone());
         let found = queue.find(source_id.unique_part()).await?;
         match self.tagged(run, &command.tag).await {
-            Ok(Some(tagged)) => return Ok(tagged.verdict(command)),
+            Ok(Some(extents)) => return Ok(Verdict::InTable(extents::counted(&extents, command.rows))),
             Ok(None) => {}
             // Who may not look at extents relies on the tag doing its work at the next hand-over.
             Err(KustoError::Service(e)) if e.is_forbidden() => {}
@@ -120,19 +122,15 @@ impl Ingester {
             }
         };
         for command in finished {
-            let tagged = in_table.as_ref().map(|all| all.get(&format!("ingest-by:{}", command.tag)));
-            let failure = match tagged {
-                Some(Some(tagged)) => self.confirm(command, tagged).await?,
+            let rows = match in_table.as_ref().map(|all| all.get(&command.tag)) {
+                Some(Some(extents)) => extents::counted(extents, command.rows),
                 Some(None) if command.rows > 0 && now.since(*self.unseen_since.get_or_insert(now)) < UNSEEN_MAX => {
                     continue;
                 }
                 // Extents that nobody may look at, or that are gone at once: a table that only feeds others.
-                Some(None) | None => {
-                    self.change(command, CommandEvent::Finished { rows: None, now }).await?;
-                    None
-                }
+                Some(None) | None => None,
             };
-            if let Some(failure) = failure {
+            if let Some(failure) = self.confirm(command, rows).await? {
                 self.note(failure, step);
             }
         }
@@ -151,8 +149,7 @@ impl Ingester {
             Err(error) => return Ok(Err(error)),
         };
         for command in self.core.store.commands(&run.id, "Confirmed", RECOUNTED_MAX).await? {
-            if let Some(rows) =
-                in_table.get(&format!("ingest-by:{}", command.tag)).and_then(|tagged| tagged.counted(command.rows))
+            if let Some(rows) = in_table.get(&command.tag).and_then(|extents| extents::counted(extents, command.rows))
                 && rows != command.rows
             {
                 return Ok(Ok(Some(self.wrong_count(&command, rows).await?)));
@@ -162,21 +159,14 @@ impl Ingester {
     }
 
     /// What the table holds of each tag of the run; `None` where this sign-in may not look.
-    async fn tagged_of_run(&self, run: &RunRow) -> Result<Option<HashMap<String, Tagged>>, KustoError> {
+    async fn tagged_of_run(&self, run: &RunRow) -> Result<Option<HashMap<String, Vec<Extent>>>, KustoError> {
         let command = commands::show_extents_of(&run.ingest_table(), &run.tag_prefix());
         let reply = self.client.command(&run.activity.sink.database, &command, &RequestId::generate("rows")).await;
-        let table = match reply {
-            Ok(reply) => reply.table,
-            Err(KustoError::Service(e)) if e.is_forbidden() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut by_tag: HashMap<String, Tagged> = HashMap::new();
-        for row in &table.rows {
-            for tag in table.text(row, "Tags").split_whitespace().filter(|tag| tag.starts_with("ingest-by:")) {
-                by_tag.entry(tag.to_owned()).or_default().add(&table, row);
-            }
+        match reply {
+            Ok(reply) => Ok(Some(extents::by_tag(&reply.table))),
+            Err(KustoError::Service(e)) if e.is_forbidden() => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Some(by_tag))
     }
 
     /// The service has ingested a part of a blob, or does not know better. The rows say which.
@@ -186,13 +176,13 @@ impl Ingester {
         command: CommandRow,
     ) -> Result<Option<Failure>, ChangeError> {
         match self.tagged(run, &command.tag).await {
-            Ok(Some(tagged)) if tagged.counted(command.rows) == Some(command.rows) => {
-                self.confirm(command, &tagged).await
+            Ok(Some(extents)) if extents::counted(&extents, command.rows) == Some(command.rows) => {
+                let rows = Some(command.rows);
+                self.confirm(command, rows).await
             }
-            Err(KustoError::Service(e)) if !e.is_forbidden() => {
-                Ok(Some(Failure { retry: Retry::Backoff, ..judged(&KustoError::Service(e)) }))
+            Err(error) if !error.service().is_some_and(|e| e.is_forbidden()) => {
+                Ok(Some(Failure { retry: Retry::Backoff, ..judged(&error) }))
             }
-            Err(error) if error.service().is_none() => Ok(Some(Failure { retry: Retry::Backoff, ..judged(&error) })),
             // Handed over again, it would be passed over as known, and the rest of its rows be lost.
             Ok(_) | Err(_) => {
                 let message = format!(

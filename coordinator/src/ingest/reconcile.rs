@@ -5,7 +5,11 @@
 //! the tag: rows that are there carry it. Only when neither is found, and long enough after the sending, is it known to
 //! have had no effect.
 
-use super::{Ingester, Step, judged};
+use super::{
+    Ingester, Step,
+    extents::{self, Extent},
+    judged,
+};
 use crate::{
     core::ChangeError,
     state::command::{CommandEvent, CommandState, Sent},
@@ -15,7 +19,7 @@ use ferry_common::{
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
 };
-use ferry_kusto::{KustoError, RequestId, Table, commands};
+use ferry_kusto::{KustoError, RequestId, commands};
 use std::{collections::HashSet, time::Duration};
 
 /// Doubts that one look takes up.
@@ -34,48 +38,10 @@ struct Journal {
     was_taken: bool,
 }
 
-/// Extents that carry a tag.
-#[derive(Debug, Default)]
-pub(super) struct Tagged {
-    rows: u64,
-    /// The cluster does not tell the rows of each of them.
-    is_uncounted: bool,
-    /// Some of them may hold rows of others, too.
-    is_mixed: bool,
-}
-
-impl Tagged {
-    /// Takes up an extent, as `.show extents` lists it.
-    pub(super) fn add(&mut self, table: &Table, row: &[serde_json::Value]) {
-        match table.long(row, "RowCount").and_then(|n| u64::try_from(n).ok()) {
-            Some(rows) => self.rows += rows,
-            None => self.is_uncounted = true,
-        }
-        // Extents that were merged carry the tags of all that went into them, and span their times.
-        let tags = table.text(row, "Tags").split_whitespace().filter(|t| t.starts_with("ingest-by:")).count();
-        self.is_mixed |= tags != 1 || table.text(row, "MinCreatedOn") != table.text(row, "MaxCreatedOn");
-    }
-
-    /// Rows of the tag, of which `staged` were to come; `None` where that cannot be told.
-    pub(super) fn counted(&self, staged: u64) -> Option<u64> {
-        // Of merged extents only too few rows say something.
-        (!self.is_uncounted && (!self.is_mixed || self.rows < staged)).then_some(self.rows)
-    }
-
-    pub(super) fn verdict(&self, command: &CommandRow) -> Verdict {
-        match self.counted(command.rows) {
-            Some(rows) if rows != command.rows => Verdict::WrongCount(rows),
-            rows => Verdict::InTable(rows),
-        }
-    }
-}
-
 /// What asking has shown.
 pub(super) enum Verdict {
     /// Its rows are in the table: so many, where they could be counted.
     InTable(Option<u64>),
-    /// Its tag is in the table, and the rows are not as many as were staged.
-    WrongCount(u64),
     /// It runs, or may yet begin to.
     Open,
     /// It had no effect and will have none.
@@ -91,8 +57,12 @@ impl Ingester {
             let CommandState::Planned { sent: Some(sent), .. } = &command.state else { continue };
             let sent = sent.clone();
             let event = match self.ask(run, &command, &sent).await? {
-                Ok(Verdict::InTable(rows)) => CommandEvent::Finished { rows, now: self.core.now() },
-                Ok(Verdict::WrongCount(rows)) => CommandEvent::Refused(self.wrong_count(&command, rows).await?),
+                Ok(Verdict::InTable(rows)) => {
+                    if let Some(failure) = self.confirm(command, rows).await? {
+                        self.note(failure, step);
+                    }
+                    continue;
+                }
                 Ok(Verdict::NoEffect) if command.state.failures() >= self.core.limits.command_failures_max => {
                     let message = format!(
                         "the command with tag ingest-by:{} was sent {} times and never had an effect",
@@ -200,7 +170,7 @@ impl Ingester {
             }
         }
         match self.tagged(run, &command.tag).await {
-            Ok(Some(tagged)) => return Ok(tagged.verdict(command)),
+            Ok(Some(extents)) => return Ok(Verdict::InTable(extents::counted(&extents, command.rows))),
             Ok(None) => {}
             // Who may not look at extents relies on the tag doing its work at the next sending.
             Err(KustoError::Service(e)) if e.is_forbidden() => {}
@@ -233,17 +203,11 @@ impl Ingester {
 
     /// What of the table carries the tag; `None` if nothing does. The filter of the service matches words; the whole tag is
     /// compared here.
-    pub(super) async fn tagged(&self, run: &RunRow, tag: &str) -> Result<Option<Tagged>, KustoError> {
-        let tag = format!("ingest-by:{tag}");
+    pub(super) async fn tagged(&self, run: &RunRow, tag: &str) -> Result<Option<Vec<Extent>>, KustoError> {
         let id = RequestId::generate("settle");
-        let text = commands::show_extents_by_tag(&run.ingest_table(), &tag);
+        let text = commands::show_extents_by_tag(&run.ingest_table(), &format!("ingest-by:{tag}"));
         let reply = self.client.command(&run.activity.sink.database, &text, &id).await?;
-        let table = &reply.table;
-        let mut found: Option<Tagged> = None;
-        for row in table.rows.iter().filter(|row| table.text(row, "Tags").split_whitespace().any(|t| t == tag)) {
-            found.get_or_insert_default().add(table, row);
-        }
-        Ok(found)
+        Ok(extents::by_tag(&reply.table).remove(tag))
     }
 }
 

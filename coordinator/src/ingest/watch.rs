@@ -1,6 +1,6 @@
 //! Follows issued commands: what the cluster says of their operations.
 
-use super::{Ingester, Step, is_table_new, judged, path_of, queued, reconcile::Tagged};
+use super::{Ingester, Step, extents, is_table_new, judged, path_of, queued};
 use crate::{
     core::ChangeError,
     state::command::{CommandEvent, CommandState},
@@ -122,7 +122,10 @@ impl Ingester {
                     self.change(command, CommandEvent::Postponed { now, throttled: false }).await?;
                     Ok(None)
                 }
-                Ok(Some(tagged)) => self.confirm(command, &tagged).await,
+                Ok(Some(extents)) => {
+                    let rows = extents::counted(&extents, command.rows);
+                    self.confirm(command, rows).await
+                }
                 // Who may not look believes it: nobody else makes this tag.
                 Err(KustoError::Service(e)) if e.is_forbidden() => {
                     self.change(command, CommandEvent::Finished { rows: None, now }).await?;
@@ -207,24 +210,18 @@ impl Ingester {
         let counted = self.rows_counted(run, &finished).await;
         for command in finished {
             let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
-            if let Some(rows) = rows
-                && rows != command.rows
-            {
-                // Stored as refused, so that no restart forgets it.
-                let failure = self.wrong_count(&command, rows).await?;
-                self.change(command, CommandEvent::Refused(failure.clone())).await?;
-                step.failure.get_or_insert(failure);
-                continue;
+            if let Some(failure) = self.confirm(command, rows).await? {
+                self.note(failure, step);
             }
-            self.change(command, CommandEvent::Finished { rows, now: self.core.now() }).await?;
         }
         Ok(())
     }
 
-    /// The table has rows of the command's tag: they are what was staged, or the command has failed.
-    pub(super) async fn confirm(&self, command: CommandRow, tagged: &Tagged) -> Result<Option<Failure>, ChangeError> {
-        match tagged.counted(command.rows) {
+    /// The command has had its effect. Its rows, where they could be counted, are what was staged, or it has failed.
+    pub(super) async fn confirm(&self, command: CommandRow, rows: Option<u64>) -> Result<Option<Failure>, ChangeError> {
+        match rows {
             Some(rows) if rows != command.rows => {
+                // Stored as refused, so that no restart forgets it.
                 let failure = self.wrong_count(&command, rows).await?;
                 self.change(command, CommandEvent::Refused(failure.clone())).await?;
                 Ok(Some(failure))

@@ -142,7 +142,7 @@ impl Queue {
 
     /// The cluster has the REST form and prefers it.
     async fn prefers_rest(&self) -> Result<bool, KustoError> {
-        match self.client.get("/v1/rest/ingestion/configuration").await {
+        match self.client.get(self.client.url_of(&["v1", "rest", "ingestion", "configuration"])?).await {
             Ok(configuration) => Ok(resources::prefers_rest(&configuration)),
             // An older cluster has no such address.
             Err(KustoError::Service(e)) if matches!(e.status, 400 | 404 | 405 | 501) => Ok(false),
@@ -258,8 +258,8 @@ impl Queue {
             "blobs": [{"url": url, "sourceId": source_id, "rawSize": raw_bytes}],
             "properties": message::rest_properties(ingest),
         });
-        let path = format!("/v1/rest/ingestion/queued/{}/{}", encoded(database), encoded(&ingest.table));
-        let answer = self.client.post_json(&path, &body, &RequestId::generate("queue")).await.map_err(|e| match e {
+        let url = self.client.url_of(&["v1", "rest", "ingestion", "queued", database, &ingest.table])?;
+        let answer = self.client.post_json(url, &body, &RequestId::generate("queue")).await.map_err(|e| match e {
             // So it answers while it is being updated: nothing was taken.
             KustoError::Service(e) if e.status == 404 => self.not_now(&e.to_string()),
             other => other,
@@ -305,9 +305,10 @@ impl Queued for Queue {
                 Ok(row.unwrap_or_else(BlobStatus::pending))
             }
             (Some("operation"), Some(source_id), Some(operation)) => {
-                let (database, table) = (encoded(database), encoded(table));
-                let path = format!("/v1/rest/ingestion/queued/{database}/{table}/{operation}?details=true");
-                match self.client.get(&path).await {
+                let path = ["v1", "rest", "ingestion", "queued", database, table, operation];
+                let mut url = self.client.url_of(&path)?;
+                url.query_pairs_mut().append_pair("details", "true");
+                match self.client.get(url).await {
                     Ok(answer) => Ok(BlobStatus::of_operation(&answer, source_id)),
                     // So it answers while it is being updated.
                     Err(KustoError::Service(e)) if e.status == 404 => Ok(BlobStatus::pending()),
@@ -338,7 +339,7 @@ impl Queued for Queue {
 fn without_effect(error: KustoError) -> KustoError {
     match error {
         KustoError::Lost { endpoint, why } => KustoError::Unreachable { endpoint, why },
-        KustoError::Service(error) if KustoError::Service(error.clone()).outcome_is_unknown() => {
+        error if error.outcome_is_unknown() => {
             KustoError::Unreachable { endpoint: "data management".to_owned(), why: error.to_string() }
         }
         other => other,
@@ -352,17 +353,6 @@ fn blob_url(ingest: &Ingest) -> Result<&str, KustoError> {
             Err(ServiceError::refused(format!("{path} is no address: queued ingestion needs blobs")).into())
         }
     }
-}
-
-/// A name as one part of a path.
-fn encoded(name: &str) -> String {
-    name.bytes()
-        .map(|b| match b {
-            b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        })
-        .collect()
 }
 
 /// The value of a field, whatever the case of its name.

@@ -32,9 +32,9 @@ impl Properties {
     ///
     /// Fails for a property that is not known, a value that makes no sense, and a mapping beside a reference to one.
     pub fn parse(p: &mut Parser) -> Result<Self, AdxError> {
-        let mut properties = Self { format: "csv".to_owned(), ..Self::default() };
+        let mut pairs = Vec::new();
         if !p.word("with") {
-            return Ok(properties);
+            return Self::of(pairs);
         }
         p.expect("(")?;
         loop {
@@ -47,23 +47,22 @@ impl Properties {
                 Some(Token::Typed(kind, raw)) if kind == "datetime" => raw,
                 _ => return p.fail("a value"),
             };
-            properties.set(&name, value)?;
+            pairs.push((name, value));
             if !p.sign(",") {
                 p.expect(")")?;
-                break;
+                return Self::of(pairs);
             }
         }
-        if properties.mapping.is_some() && properties.mapping_reference.is_some() {
-            return Err(AdxError::bad_request("BadRequest_DuplicateMapping: a mapping and a reference to one"));
-        }
-        Ok(properties)
     }
 
-    /// Takes properties as messages of queued ingestion carry them: names and text.
+    /// Takes properties as names and text, as messages of queued ingestion carry them. Fails as [`Properties::parse`] does.
     pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, AdxError> {
         let mut properties = Self { format: "csv".to_owned(), ..Self::default() };
         for (name, value) in pairs {
             properties.set(&name, value)?;
+        }
+        if properties.mapping.is_some() && properties.mapping_reference.is_some() {
+            return Err(AdxError::bad_request("BadRequest_DuplicateMapping: a mapping and a reference to one"));
         }
         Ok(properties)
     }

@@ -246,18 +246,7 @@ impl Adx {
             request_id: format!("DM.IngestionExecutor;{}", handed.source_id),
             root: root.to_owned(),
         };
-        let started = now_ticks();
-        let operation = Operation {
-            id: operation.to_owned(),
-            kind: "DataIngestPull".to_owned(),
-            started_ticks: started,
-            updated_ticks: started,
-            state: "InProgress".to_owned(),
-            status: String::new(),
-            root: root.to_owned(),
-            should_retry: false,
-            db: handed.db.clone(),
-        };
+        let operation = Operation::ingestion(operation.to_owned(), root, &handed.db, now_ticks());
         self.catalogue.put_operation(&operation).await?;
         let faults = self.faults.strike_queued();
         let task = self.clone().run_ingestion(request, table, handed.url.clone(), properties, operation, faults);
