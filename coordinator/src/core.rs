@@ -2,14 +2,15 @@
 
 use crate::{
     config::Limits,
+    desk::Desk,
     state::{Refused, run::RunEvent},
-    store::{RunRow, Store, StoreError, Write},
+    store::{RunRow, Store, StoreError, Totals, Write},
 };
 use ferry_common::{
     activity::Activity,
     clock::{Clock, Millis},
     failure::Failure,
-    id::{RunId, UnitNumber},
+    id::{RunId, RuntimeName, UnitNumber},
     unit::Counters,
 };
 use ferry_kusto::{Engine, queued::Queued};
@@ -18,10 +19,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// Conflicts in a row after which a change is given up: another writer is not the reason any more.
 const CONFLICTS_MAX: u32 = 20;
+
+/// What units and commands add up to is believed for as long, or for so many times what it costs to find out.
+const TOTALS_AGE_MIN: Duration = Duration::from_millis(200);
+const TOTALS_AGE_COSTS: u32 = 20;
 
 /// Opens the clusters that activities name.
 pub trait Sinks: Send + Sync {
@@ -68,6 +76,10 @@ pub(crate) struct Core {
     /// Sabotage, for tests alone: whoever reports is taken for the holder of the lease.
     pub(crate) is_unfenced: bool,
     bell: watch::Sender<u64>,
+    news: watch::Sender<u64>,
+    offers: Arc<Mutex<HashMap<RuntimeName, Arc<Notify>>>>,
+    /// Where units are handed out.
+    pub(crate) desk: Arc<tokio::sync::Mutex<Desk>>,
     live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
     /// What goes with every write of a run's driver.
     hold: Option<Hold>,
@@ -78,6 +90,8 @@ pub(crate) struct Core {
 pub(crate) struct LiveRun {
     pub(crate) progress: HashMap<UnitNumber, Counters>,
     pub(crate) peak_slots: u32,
+    /// What units and commands added up to, when that was, and how long it took to find out.
+    pub(crate) totals: Option<(Totals, Instant, Duration)>,
     /// Why staging could not be swept.
     pub(crate) sweep_failure: Option<Failure>,
 }
@@ -104,6 +118,9 @@ impl Core {
             hold: None,
             id: uuid::Uuid::new_v4().to_string(),
             bell: watch::Sender::new(0),
+            news: watch::Sender::new(0),
+            offers: Arc::default(),
+            desk: Arc::default(),
             live: Arc::default(),
         }
     }
@@ -130,7 +147,7 @@ impl Core {
         self.clock.now()
     }
 
-    /// Rings the bell: held calls and duties look again.
+    /// Rings the bell: duties look again.
     pub(crate) fn ring(&self) {
         self.bell.send_modify(|n| *n += 1);
     }
@@ -140,8 +157,56 @@ impl Core {
         self.bell.subscribe()
     }
 
+    /// All held calls of nodes look again.
+    pub(crate) fn tell_nodes(&self) {
+        self.news.send_modify(|n| *n += 1);
+    }
+
+    /// Hears what all nodes are told from now on.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// A unit or a slot is to be had: one held call looks again, of each integration runtime. All of them would be in each
+    /// other's way.
+    pub(crate) fn offer(&self) {
+        self.lock_offers().values().for_each(|offers| offers.notify_one());
+    }
+
+    /// Hears what is offered to the nodes of an integration runtime.
+    pub(crate) fn offers(&self, runtime: &RuntimeName) -> Arc<Notify> {
+        self.lock_offers().entry(runtime.clone()).or_default().clone()
+    }
+
+    fn lock_offers(&self) -> MutexGuard<'_, HashMap<RuntimeName, Arc<Notify>>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn live(&self) -> MutexGuard<'_, HashMap<RunId, LiveRun>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the units and commands of a run add up to now.
+    pub(crate) async fn totals(&self, run: &RunId) -> Result<Totals, StoreError> {
+        let (units, commands) = (self.store.unit_counts(run).await?, self.store.command_counts(run).await?);
+        Ok(Totals { units, commands })
+    }
+
+    /// What they added up to a short while ago: the longer it takes to find out, the longer it is believed.
+    pub(crate) async fn totals_lately(&self, run: &RunRow) -> Result<Totals, StoreError> {
+        if let Some(totals) = run.totals {
+            return Ok(totals);
+        }
+        let known = self.live().get(&run.id).and_then(|live| live.totals);
+        if let Some((totals, at, cost)) = known
+            && at.elapsed() < TOTALS_AGE_MIN.max(cost * TOTALS_AGE_COSTS)
+        {
+            return Ok(totals);
+        }
+        let asked = Instant::now();
+        let totals = self.totals(&run.id).await?;
+        self.live().entry(run.id.clone()).or_default().totals = Some((totals, Instant::now(), asked.elapsed()));
+        Ok(totals)
     }
 
     /// Counters of attempts that go on, summed.
@@ -169,6 +234,7 @@ impl Core {
                 Ok(()) => {
                     if new.state.name() != from {
                         tracing::info!(run = %id, from, to = new.state.name(), "run changes");
+                        self.tell_nodes();
                     }
                     self.ring();
                     return Ok(Some(RunRow { revision: revision + 1, ..new }));

@@ -1,10 +1,10 @@
 //! Read models: a run as it goes on, its report at the end, nodes. Names at the top are Data Factory's.
 
 use crate::{
-    attempts::is_archive,
     core::Core,
+    packing::is_archive,
     state::{run::RunState, unit::UnitState},
-    store::{ChunkRow, CommandCounts, Leases, NodeRow, RunRow, StoreError, UnitCounts, UnitRow},
+    store::{ChunkRow, CommandCounts, NodeRow, RunRow, StoreError, Totals, UnitCounts, UnitRow},
 };
 use ferry_common::{
     activity::Publish,
@@ -152,8 +152,7 @@ fn stages(
 
 /// The view of a run now.
 pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, StoreError> {
-    let counts = core.store.unit_counts(&run.id).await?;
-    let commands = core.store.command_counts(&run.id).await?;
+    let Totals { units: counts, commands } = core.totals_lately(run).await?;
     let now = core.now();
     let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
     let mut last_failure = None;
@@ -162,8 +161,7 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
     {
         last_failure = listing.last_failure;
     } else if run.state == RunState::Copying {
-        let waiting = core.store.files(&run.id, Some("Pending"), UnitNumber::LISTING, ERRORS_MAX).await?;
-        last_failure = waiting.into_iter().find_map(|u| u.last_failure);
+        last_failure = core.store.retried_units(&run.id, 1).await?.pop().and_then(|unit| unit.last_failure);
     }
     Ok(RunView {
         run_id: run.id.to_string(),
@@ -189,8 +187,10 @@ fn per_second(bytes: u64, seconds: f64) -> f64 {
 
 /// The report of a run: Data Factory's names at the top, ferry's own beside them.
 pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, StoreError> {
-    let counts = core.store.unit_counts(&run.id).await?;
-    let commands = core.store.command_counts(&run.id).await?;
+    let Totals { units: counts, commands } = match run.totals {
+        Some(totals) => totals,
+        None => core.totals(&run.id).await?,
+    };
     let now = core.now();
     let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
     let files = core.store.files(&run.id, None, UnitNumber::LISTING, FILES_MAX).await?;
@@ -356,10 +356,10 @@ fn error_of(failure: &Failure) -> Value {
 
 /// Nodes as they are shown.
 pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<Value>, StoreError> {
-    let leased = core.store.leased_units(&Leases::ExpiredAt(Millis(i64::MAX)), crate::attempts::LEASES_MAX).await?;
+    let held = core.store.held_slots().await?;
     let now = core.now();
     let view = |node: NodeRow| {
-        let busy = leased.iter().filter(|u| u.state.lease().is_some_and(|l| l.node == node.id)).count();
+        let busy: u32 = held.iter().filter(|h| h.node == node.id).map(|h| h.slots).sum();
         let state = match () {
             () if node.has_left => "Left",
             () if now.since(node.last_seen) > NODE_LOST_AFTER => "Lost",

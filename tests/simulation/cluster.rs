@@ -3,10 +3,16 @@
 
 use crate::chance::Chance;
 use async_trait::async_trait;
-use ferry_common::{activity::Activity, clock::Clock, failure::Failure};
+use ferry_common::{
+    activity::{Activity, Ingestion},
+    clock::Clock,
+    failure::Failure,
+};
 use ferry_coordinator::rehearsal::Sinks;
 use ferry_kusto::{
-    Column, Engine, KustoError, Reply, RequestId, ServiceError, Table, commands::Command, queued::Queued,
+    Column, Engine, KustoError, Reply, RequestId, ServiceError, Table,
+    commands::{Command, Ingest, IngestSource},
+    queued::{BlobState, BlobStatus, Queued, Ticket},
 };
 use serde_json::{Value, json};
 use std::{
@@ -76,6 +82,10 @@ struct State {
     /// Request id and rows of what was written.
     written: Vec<(String, u64)>,
     count: u64,
+    /// Blobs that were handed over, by source id.
+    queued: BTreeMap<String, BlobStatus>,
+    /// Staging cannot be reached.
+    is_storage_away: bool,
     /// What happened, for whoever looks at a failing seed.
     log: Vec<String>,
 }
@@ -135,6 +145,11 @@ impl Cluster {
     /// From now on nothing goes wrong any more.
     pub(crate) fn heal(&self) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::NONE;
+    }
+
+    /// Staging can be reached no more, or again.
+    pub(crate) fn lose_storage(&self, is_away: bool) {
+        self.lock().is_storage_away = is_away;
     }
 
     /// Makes a table that has rows already.
@@ -318,14 +333,13 @@ impl Cluster {
             (true, 2) => ("Throttled", false, true),
             (true, _) => ("Failed", false, true),
         };
-        let rows = std::fs::File::open(path).ok().map(|file| {
-            let mut text = String::new();
-            flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a staged blob is whole");
-            text.lines().map(str::to_owned).collect::<Vec<_>>()
-        });
+        let rows = std::fs::File::open(path).ok().map(rows_of);
         let mut all = self.lock();
+        let is_away = all.is_storage_away;
+        let should_retry = should_retry || is_away;
         let (state, code) = match (&rows, all.tables.get_mut(table)) {
             (_, None) => ("Failed", "BadRequest_TableNotExist"),
+            (None, _) if is_away => ("Failed", "Download_UnknownError"),
             (None, _) => ("Failed", "Download_SourceNotFound"),
             (Some(_), Some(_)) if !has_rows => {
                 (state, if state == "Failed" { "General_InternalServerError" } else { "" })
@@ -351,6 +365,121 @@ fn operations<'a>(shown: impl Iterator<Item = &'a Operation>) -> Reply {
         vec![json!(o.id), json!(o.state), json!(""), json!(o.should_retry), json!(o.root), json!(o.started)]
     };
     reply(&["OperationId", "State", "Status", "ShouldRetry", "RootActivityId", "StartedOn"], shown.map(row).collect())
+}
+
+impl Cluster {
+    /// The data management service takes a blob and ingests it when it likes.
+    fn take_blob(&self, source_id: &str, ingest: &Ingest) {
+        let IngestSource::Path(path) = &ingest.source else { panic!("a simulated blob is a file") };
+        self.note(format!("blob {source_id} is handed over: {}", ingest.ingest_by));
+        let (cluster, path, source_id) = (self.clone(), path.clone(), source_id.to_owned());
+        let (table, tag) = (ingest.table.clone(), format!("ingest-by:{}", ingest.ingest_by));
+        tokio::spawn(async move {
+            // At least once: a message may be seen again, after it was worked on. What nobody can prevent is not played: two
+            // deliveries at one time, which a run ends over when it counts its rows.
+            for _ in 0..if cluster.chance.strikes(0.1) { 2 } else { 1 } {
+                tokio::time::sleep(cluster.chance.wait(30_000, 250_000)).await;
+                let is_known = cluster.has_tag(&table, &tag);
+                tokio::time::sleep(cluster.chance.wait(3_000, 60_000)).await;
+                let status = cluster.ingest_blob(&table, &path, &tag, is_known);
+                cluster.note(format!("blob {source_id}: {:?}", status.state));
+                let has_failed = matches!(status.state, BlobState::Failed { .. });
+                cluster.lock().queued.insert(source_id.clone(), status);
+                if has_failed {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn ingest_blob(&self, table: &str, path: &str, tag: &str, is_known: bool) -> BlobStatus {
+        let status = |state, code: &str| BlobStatus { state, code: code.to_owned(), details: "simulated".to_owned() };
+        let goes_wrong = self.chance.strikes(self.faults().operation);
+        let rows = std::fs::File::open(path).ok().map(rows_of);
+        let mut all = self.lock();
+        match rows {
+            _ if is_known => status(BlobState::Skipped, ""),
+            None if all.is_storage_away => status(BlobState::Failed { may_pass: true }, "Download_UnknownError"),
+            None => status(BlobState::Failed { may_pass: false }, "Download_SourceNotFound"),
+            Some(_) if goes_wrong => status(BlobState::Failed { may_pass: true }, "General_InternalServerError"),
+            Some(rows) => {
+                all.count += 1;
+                let id = format!("extent {}", all.count);
+                if let Some((_, extents)) = all.tables.get_mut(table) {
+                    extents.push(Extent { id, tags: vec![tag.to_owned()], rows });
+                }
+                status(BlobState::Succeeded, "")
+            }
+        }
+    }
+
+    /// What may happen to any request of the data management service.
+    async fn asked(&self) -> Result<(), KustoError> {
+        let faults = self.faults();
+        tokio::time::sleep(self.chance.wait(30, 5_000)).await;
+        match () {
+            () if self.chance.strikes(faults.unreachable) => {
+                Err(KustoError::Unreachable { endpoint: "simulated".to_owned(), why: "no route".to_owned() })
+            }
+            () if self.chance.strikes(faults.throttled) => Err(service(429, "TooManyRequests", false)),
+            () if self.chance.strikes(faults.lost_before) => Err(lost()),
+            () => Ok(()),
+        }
+    }
+}
+
+/// Rows of a staged blob.
+fn rows_of(file: std::fs::File) -> Vec<String> {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a staged blob is whole");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[async_trait]
+impl Queued for Cluster {
+    async fn look(&self) -> Result<(), KustoError> {
+        self.asked().await
+    }
+
+    async fn hand_over(
+        &self,
+        _database: &str,
+        source_id: &str,
+        _raw_bytes: u64,
+        ingest: &Ingest,
+    ) -> Result<Ticket, KustoError> {
+        let pending = BlobStatus { state: BlobState::Pending, code: String::new(), details: String::new() };
+        let asked = self.asked().await;
+        if asked.is_err() && self.chance.strikes(0.5) {
+            return asked.map(|()| unreachable!());
+        }
+        // The row is made before the message is sent.
+        self.lock().queued.insert(source_id.to_owned(), pending);
+        asked?;
+        if self.chance.strikes(self.faults().lost_ingest) {
+            let (cluster, source_id, ingest) = (self.clone(), source_id.to_owned(), ingest.clone());
+            let late = self.chance.wait(5_000, LATE_MAX_MS);
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                cluster.take_blob(&source_id, &ingest);
+            });
+            return Err(lost());
+        }
+        self.take_blob(source_id, ingest);
+        Ok(Ticket::from_stored(format!("row {source_id}")))
+    }
+
+    async fn status(&self, _database: &str, _table: &str, ticket: &Ticket) -> Result<BlobStatus, KustoError> {
+        self.asked().await?;
+        let source_id = ticket.as_str().trim_start_matches("row ");
+        Ok(self.lock().queued.get(source_id).cloned().expect("a ticket is of a blob"))
+    }
+
+    async fn find(&self, source_id: &str) -> Result<Option<(Ticket, BlobStatus)>, KustoError> {
+        self.asked().await?;
+        let status = self.lock().queued.get(source_id).cloned();
+        Ok(status.map(|status| (Ticket::from_stored(format!("row {source_id}")), status)))
+    }
 }
 
 #[async_trait]
@@ -404,7 +533,7 @@ impl Sinks for Cluster {
         Ok(Arc::new(self.clone()))
     }
 
-    fn open_queue(&self, _activity: &Activity, _timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
-        Ok(None)
+    fn open_queue(&self, activity: &Activity, _timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
+        Ok((activity.sink.ingestion == Ingestion::Queued).then(|| Arc::new(self.clone()) as _))
     }
 }

@@ -7,8 +7,8 @@ use ferry_common::{
     id::{NodeId, RunId, UnitNumber},
 };
 use ferry_coordinator::store::{
-    ChunkRow, CommandCounts, CommandRow, Leases, MemoryStore, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow,
-    Write,
+    ChunkRow, CommandCounts, CommandRow, HeldSlots, Leases, MemoryStore, NodeRow, OpenCommands, RunRow, Store,
+    StoreError, UnitCounts, UnitRow, Write,
 };
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -45,13 +45,15 @@ impl ShakyStore {
         Self { owner, ..self.clone() }
     }
 
-    /// A chunk is stored with the unit whose lease its reporter must hold.
+    /// A chunk is stored with its unit, of which only the attempt begun last may report.
     fn watch(&self, writes: &[Write]) {
-        if let [Write::UpdateUnit(unit), Write::InsertChunk(row)] = writes
-            && unit.state.lease().is_none_or(|lease| lease.attempt != row.attempt)
-        {
-            let what = format!("chunk {} of unit {} by attempt {}", row.chunk.number, row.unit, row.attempt);
-            self.trespassers.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        for write in writes {
+            let Write::InsertChunk(row) = write else { continue };
+            let is_holder = |w: &Write| matches!(w, Write::UpdateUnit(unit) if unit.number == row.unit && unit.attempts == row.attempt.0);
+            if !writes.iter().any(is_holder) {
+                let what = format!("chunk {} of unit {} by attempt {}", row.chunk.number, row.unit, row.attempt);
+                self.trespassers.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+            }
         }
     }
 
@@ -129,6 +131,18 @@ impl Store for ShakyStore {
         self.inner.files(run, state, after, limit).await
     }
 
+    async fn retried_units(&self, run: &RunId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        self.inner.retried_units(run, limit).await
+    }
+
+    async fn has_open_units(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.inner.has_open_units(run).await
+    }
+
+    async fn held_slots(&self) -> Result<Vec<HeldSlots>, StoreError> {
+        self.inner.held_slots().await
+    }
+
     async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError> {
         self.inner.unit_counts(run).await
     }
@@ -151,6 +165,10 @@ impl Store for ShakyStore {
 
     async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError> {
         self.inner.unit_commands(run, unit).await
+    }
+
+    async fn open_commands(&self, run: &RunId) -> Result<OpenCommands, StoreError> {
+        self.inner.open_commands(run).await
     }
 
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError> {

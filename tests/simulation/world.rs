@@ -7,7 +7,7 @@ use crate::{
     store::ShakyStore,
 };
 use ferry_common::{
-    activity::Activity,
+    activity::{Activity, Ingestion},
     clock::{Clock, Millis},
     id::{RunId, RuntimeName},
 };
@@ -45,6 +45,30 @@ impl Clock for JumpyClock {
     }
 }
 
+/// The clock of one coordinator: wrong by always as much.
+struct SkewedClock {
+    clock: Arc<JumpyClock>,
+    skew_ms: i64,
+}
+
+impl Clock for SkewedClock {
+    fn now(&self) -> Millis {
+        Millis(self.clock.now().0 + self.skew_ms)
+    }
+}
+
+/// By how much the clock of a coordinator may be wrong.
+const SKEW_MAX_MS: u64 = 100_000;
+
+/// What a world is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Everything there is.
+    Whole,
+    /// Without failing storage, clocks that are apart, and queued ingestion: as the seeds with names knew it.
+    Early,
+}
+
 /// A protection that is switched off, to prove that its absence is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
@@ -61,6 +85,8 @@ pub(crate) enum Sabotage {
 pub(crate) struct World {
     sabotage: Sabotage,
     chance: Chance,
+    /// Decides what only a whole world has, so that the rest of a seed stays as it was.
+    more: Option<Chance>,
     clock: Arc<JumpyClock>,
     folder: tempfile::TempDir,
     cluster: Cluster,
@@ -81,11 +107,11 @@ pub(crate) struct World {
 
 impl World {
     /// Plays a seed to its end. An error names the invariant that does not hold.
-    pub(crate) fn play(seed: u64, sabotage: Sabotage) -> Result<String, String> {
+    pub(crate) fn play(seed: u64, kind: Kind, sabotage: Sabotage) -> Result<String, String> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
         runtime.block_on(async {
-            let mut world = Self::new(seed, sabotage);
+            let mut world = Self::new(seed, kind, sabotage);
             let outcome = world.live().await;
             outcome.map_err(|why| {
                 let log = world.cluster.log();
@@ -94,8 +120,9 @@ impl World {
         })
     }
 
-    fn new(seed: u64, sabotage: Sabotage) -> Self {
+    fn new(seed: u64, kind: Kind, sabotage: Sabotage) -> Self {
         let chance = Chance::new(seed);
+        let more = (kind == Kind::Whole).then(|| Chance::new(!seed));
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("source")).unwrap();
         fs::create_dir(folder.path().join("staging")).unwrap();
@@ -117,12 +144,15 @@ impl World {
         let cluster = Cluster::new(chance.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
         let (store, dying) = ShakyStore::new(chance.clone(), share(50));
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
+        let is_queued = more.as_ref().is_some_and(|more| publish == "append" && more.strikes(0.5));
+        let publish = if is_queued { "queued" } else { publish };
         let before: Vec<String> = (0..chance.number(0, 3)).map(|n| format!("-{n},before")).collect();
         cluster.create("T", "n:long,t:string", before.clone());
         let source = write_source(&folder.path().join("source"), &chance);
         Self {
             sabotage,
             store,
+            more,
             network: Network::new(chance.clone(), if is_hard { 0.15 } else { share(150) }, is_hard),
             chance,
             clock,
@@ -146,12 +176,17 @@ impl World {
             "source": {"type": "FileSystem", "folderPath": self.folder.path().join("source"),
                        "format": {"type": "DelimitedText", "firstRowAsHeader": true}},
             "sink": {"type": "AzureDataExplorer", "endpoint": "http://127.0.0.1:1", "database": "D", "table": "T",
-                     "publish": self.publish},
+                     "publish": if self.publish == "queued" { "append" } else { self.publish }},
             "staging": {"type": "FileSystem", "folderPath": self.folder.path().join("staging")},
             "settings": {"chunkSizeMB": 0.0003, "attemptsMax": 100, "packSmallFiles": self.chance.strikes(0.5),
                          "checkValues": false},
         });
-        Activity::parse(&activity.to_string(), "activity").unwrap()
+        let mut activity = Activity::parse(&activity.to_string(), "activity").unwrap();
+        if self.publish == "queued" {
+            // Real services fetch blobs; the one here reads files.
+            activity.sink.ingestion = Ingestion::Queued;
+        }
+        activity
     }
 
     async fn live(&mut self) -> Result<String, String> {
@@ -174,6 +209,9 @@ impl World {
         for _ in 0..self.chance.number(0, 8) {
             self.go_on_for(self.chance.wait(8_000, 60_000)).await;
             self.something_happens().await;
+            if let Some(more) = self.more.clone().filter(|more| more.strikes(0.3)) {
+                self.storage_is_away_for(more.wait(20_000, 300_000)).await;
+            }
         }
         self.heal();
         let mut left = STUCK_AFTER;
@@ -203,6 +241,21 @@ impl World {
         }
     }
 
+    /// Nothing of the run can be written to staging, read or deleted.
+    async fn storage_is_away_for(&mut self, time: Duration) {
+        let own = self.folder.path().join("staging").join(self.run.as_str());
+        let away = self.folder.path().join("away");
+        self.cluster.lose_storage(true);
+        let was_there = fs::rename(&own, &away).is_ok();
+        fs::write(&own, "in the way").unwrap();
+        self.go_on_for(time).await;
+        fs::remove_file(&own).unwrap();
+        if was_there {
+            fs::rename(&away, &own).unwrap();
+        }
+        self.cluster.lose_storage(false);
+    }
+
     fn start_coordinator(&mut self) {
         self.coordinators_started += 1;
         let number = self.coordinators_started;
@@ -218,8 +271,10 @@ impl World {
             limits.settle_after = Duration::ZERO;
         }
         let sinks = Arc::new(self.cluster.clone());
-        let coordinator =
-            Rehearsal::start(store, self.clock.clone(), sinks, limits, self.sabotage == Sabotage::Fencing);
+        let skew = self.more.as_ref().map_or(SKEW_MAX_MS, |more| more.number(0, 2 * SKEW_MAX_MS));
+        let skew_ms = i64::try_from(skew).unwrap() - i64::try_from(SKEW_MAX_MS).unwrap();
+        let clock = Arc::new(SkewedClock { clock: self.clock.clone(), skew_ms });
+        let coordinator = Rehearsal::start(store, clock, sinks, limits, self.sabotage == Sabotage::Fencing);
         self.coordinators.insert(number, (coordinator, CancellationToken::new()));
         self.answer();
     }
@@ -335,7 +390,7 @@ impl World {
                     "the report says that rows add up",
                 )?;
             }
-            ("Cancelled", "append") => {
+            ("Cancelled", "append" | "queued") => {
                 let mut once = table.clone();
                 once.dedup();
                 must(once == table, "a run that was cancelled has no row twice")?;

@@ -199,6 +199,6 @@ async fn drain_node(State(core): State<Arc<Core>>, Path(name): Path<String>) -> 
         node.is_draining = true;
         core.commit(vec![Write::PutNode(node.clone())]).await?;
     }
-    core.ring();
+    core.tell_nodes();
     Ok(Json(json!({"nodes": report::node_views(&core, nodes).await?})).into_response())
 }

@@ -4,6 +4,7 @@
 mod history;
 mod holding;
 mod leases;
+mod offers;
 mod runs;
 mod sweep;
 
@@ -19,6 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn start(core: Arc<Core>, shutdown: CancellationToken) -> impl Future<Output = ()> {
     let mut duties = JoinSet::new();
     duties.spawn(leases::expire(core.clone(), shutdown.clone()));
+    duties.spawn(offers::offer(core.clone(), shutdown.clone()));
     duties.spawn(history::forget(core.clone(), shutdown.clone()));
     duties.spawn(runs::drive_all(core, shutdown));
     async move { while duties.join_next().await.is_some() {} }

@@ -13,7 +13,7 @@ use crate::{
     },
     state::{
         run::{RunEvent, RunState},
-        unit::{UnitEvent, UnitState},
+        unit::UnitState,
     },
     store::{RunRow, StoreError, UnitCounts, UnitRow, Write},
 };
@@ -33,8 +33,10 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Units that one look takes up.
-const UNITS_MAX: u32 = 500;
+/// Commands in doubt that are counted.
+const DOUBTFUL_MAX: u32 = 500;
+/// Units that one write confirms. Others wait for it.
+const UNITS_CONFIRMED_AT_ONCE: u64 = 20_000;
 /// Tries to count rows once more at the end of a queued run.
 const RECOUNTS_MAX: u32 = 10;
 /// Least wait between two looks: with many small files the bell never stops.
@@ -161,7 +163,6 @@ impl Driver {
         let mut bell = self.core.bell();
         loop {
             bell.mark_unchanged();
-            let began = tokio::time::Instant::now();
             let step = tokio::select! {
                 step = self.step() => step,
                 () = shutdown.cancelled() => return,
@@ -181,8 +182,7 @@ impl Driver {
                 }
             };
             tokio::select! {
-                // A look at many files takes a while; most of the time is for others.
-                () = tokio::time::sleep(LOOK_INTERVAL_MIN.max(began.elapsed() * 3)) => {}
+                () = tokio::time::sleep(LOOK_INTERVAL_MIN) => {}
                 () = shutdown.cancelled() => return,
             }
             tokio::select! {
@@ -232,6 +232,8 @@ impl Driver {
             Err(e) => return Err(e.into()),
         }
         self.core.ring();
+        // The listing.
+        self.core.offer();
         Ok(Next::Again)
     }
 
@@ -290,15 +292,13 @@ impl Driver {
     }
 
     async fn watch_copying(&self, run: &RunRow) -> Result<Next, ChangeError> {
-        let counts = self.core.store.unit_counts(&self.id).await?;
-        if counts.failed > 0
-            && let Some(failure) = self.failed_file().await?
-        {
+        if let Some(failure) = self.failed_file().await? {
             return self.fail(failure).await;
         }
-        if counts.pending + counts.leased > 0 {
+        if self.core.store.has_open_units(&self.id).await? {
             return Ok(Next::Wait(LOOK_INTERVAL));
         }
+        let counts = self.core.store.unit_counts(&self.id).await?;
         debug_assert_eq!(counts.total(), run.units);
         if let Some(failure) = too_many_skipped(run, &counts) {
             return self.fail(failure).await;
@@ -317,8 +317,7 @@ impl Driver {
     /// Follows ingest commands; when all are confirmed, so are all units, and the run.
     async fn ingest(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         // A unit that went back to the nodes, perhaps just before a restart, is copied again first.
-        let counts = self.core.store.unit_counts(&self.id).await?;
-        if counts.pending + counts.leased > 0 {
+        if self.core.store.has_open_units(&self.id).await? {
             self.core.apply_to_run(&self.id, RunEvent::UnitReturned, |_| {}).await?;
             return Ok(Next::Again);
         }
@@ -364,7 +363,7 @@ impl Driver {
             );
             return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
         }
-        self.confirm_units().await?;
+        self.confirm_units(run).await?;
         let counts = self.core.store.unit_counts(&self.id).await?;
         let (rows, staged) = (commands.rows_confirmed, counts.counters.rows_read - counts.counters.rows_skipped);
         if counts.ingested + counts.skipped != run.units || rows != staged {
@@ -386,9 +385,11 @@ impl Driver {
 
     async fn succeed(&self, event: RunEvent) -> Result<Next, ChangeError> {
         let now = self.core.now();
+        let totals = self.core.totals(&self.id).await?;
         self.core
             .apply_to_run(&self.id, event, |row| {
                 row.times.ended = Some(now);
+                row.totals = Some(totals);
                 row.sweep_at = Some(now);
             })
             .await?;
@@ -428,19 +429,14 @@ impl Driver {
     }
 
     /// Every command is confirmed, so every staged unit is in the table.
-    async fn confirm_units(&self) -> Result<(), ChangeError> {
-        loop {
-            let staged = self.core.store.files(&self.id, Some("Staged"), UnitNumber::LISTING, UNITS_MAX).await?;
-            if staged.is_empty() {
-                return Ok(());
-            }
-            let mut writes = Vec::with_capacity(staged.len());
-            for mut unit in staged {
-                unit.state = unit.state.apply(UnitEvent::Confirmed)?;
-                writes.push(Write::UpdateUnit(Box::new(unit)));
-            }
-            self.core.commit(writes).await?;
+    async fn confirm_units(&self, run: &RunRow) -> Result<(), ChangeError> {
+        let mut after = UnitNumber::LISTING;
+        while after.0 < run.units {
+            let up_to = UnitNumber(after.0 + UNITS_CONFIRMED_AT_ONCE);
+            self.core.commit(vec![Write::ConfirmUnits { run: self.id.clone(), after, up_to }]).await?;
+            after = up_to;
         }
+        Ok(())
     }
 
     /// Drops what is not begun, follows what is in flight to its end, and ends the run.
@@ -448,9 +444,8 @@ impl Driver {
         self.core.commit(vec![Write::DropUnits(self.id.clone())]).await?;
         // Nodes are told to stop with their next word, and give back when they write nothing more; a silent one's lease
         // ends.
-        let counts = self.core.store.unit_counts(&self.id).await?;
         let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
-        if counts.leased + counts.pending > 0 || listing.is_some_and(|l| l.state.lease().is_some()) {
+        if self.core.store.has_open_units(&self.id).await? || listing.is_some_and(|l| l.state.lease().is_some()) {
             return Ok(Next::Wait(LOOK_INTERVAL));
         }
         // Without access to the sink nothing can be in flight that was sent by this program since its start; what an
@@ -466,12 +461,14 @@ impl Driver {
             }
         }
         let now = self.core.now();
-        let kept = self.core.store.command_counts(&self.id).await?;
-        let doubtful = self.core.store.doubtful_commands(&self.id, UNITS_MAX).await?.len() as u64;
+        let totals = self.core.totals(&self.id).await?;
+        let kept = totals.commands;
+        let doubtful = self.core.store.doubtful_commands(&self.id, DOUBTFUL_MAX).await?.len() as u64;
         let in_flight = kept.issued + doubtful;
         self.core
             .apply_to_run(&self.id, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);
+                row.totals = Some(totals);
                 row.sweep_at = Some(now);
                 let tags = format!("their tags begin with ingest-by:{}", row.tag_prefix());
                 let table = &row.activity.sink.table;

@@ -108,6 +108,8 @@ pub(crate) struct Step {
     pub(crate) failure: Option<Failure>,
     /// A unit must be copied again.
     pub(crate) unit_returned: bool,
+    /// Some commands were confirmed.
+    pub(crate) has_confirmed: bool,
     /// The cluster has been silent for so long that what is in flight cannot be followed any more.
     pub(crate) gave_up: bool,
 }
@@ -128,8 +130,6 @@ pub(crate) struct Ingester {
     silent_since: Option<Millis>,
     /// Since when rows that were ingested from a queue are not shown.
     unseen_since: Option<Millis>,
-    /// Commands confirmed at the last look.
-    confirmed: u64,
     /// The failure seen last, for whoever asks why nothing moves.
     last_failure: Option<Failure>,
 }
@@ -147,7 +147,6 @@ impl Ingester {
             capacity: CAPACITY_UNKNOWN,
             capacity_asked: None,
             looks: 0,
-            confirmed: 0,
             last_failure: None,
         })
     }
@@ -160,13 +159,11 @@ impl Ingester {
         if may_send && step.failure.is_none() && !step.unit_returned {
             self.send_due(run, &mut step).await?;
         }
-        let counts = self.core.store.command_counts(&run.id).await?;
-        let in_doubt = !self.core.store.doubtful_commands(&run.id, 1).await?.is_empty();
-        let left = if may_send { counts.planned + counts.issued } else { counts.issued + u64::from(in_doubt) };
-        if left > 0 && !step.gave_up {
-            if counts.confirmed > self.confirmed {
+        let open = self.core.store.open_commands(&run.id).await?;
+        let is_left = open.issued > 0 || if may_send { open.any_planned } else { open.any_doubtful };
+        if is_left && !step.gave_up {
+            if step.has_confirmed {
                 // While things move, looking often pays.
-                self.confirmed = counts.confirmed;
                 self.looks = 0;
             }
             let first = if self.queue.is_some() { queued::LOOK_FIRST } else { LOOK_FIRST };
@@ -204,8 +201,8 @@ impl Ingester {
             return Ok(());
         }
         self.refresh_capacity(&run.activity.sink.database).await;
-        let counts = self.core.store.command_counts(&run.id).await?;
-        let room = self.capacity.saturating_sub(u32::try_from(counts.issued).unwrap_or(u32::MAX));
+        let issued = self.core.store.open_commands(&run.id).await?.issued;
+        let room = self.capacity.saturating_sub(u32::try_from(issued).unwrap_or(u32::MAX));
         let due = self.core.store.due_commands(&run.id, self.core.now(), room).await?;
         let sendings: Vec<_> = due.into_iter().map(|command| self.send(run, command)).collect();
         let sent: Vec<_> = stream::iter(sendings).buffer_unordered(CAPACITY_MAX as usize).collect().await;

@@ -130,6 +130,7 @@ impl Ingester {
                 // Extents that nobody may look at, or that are gone at once: a table that only feeds others.
                 Some(None) | None => None,
             };
+            step.has_confirmed = true;
             if let Some(failure) = self.confirm(command, rows).await? {
                 self.note(failure, step);
             }

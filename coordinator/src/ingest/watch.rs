@@ -8,6 +8,7 @@ use crate::{
 };
 use ferry_common::failure::{Code, Failure, Fault, Retry, redact};
 use ferry_kusto::{KustoError, RequestId, Table, commands};
+use futures::future::join_all;
 use std::{collections::HashMap, time::Duration};
 
 /// Operations that one request asks for.
@@ -208,9 +209,17 @@ impl Ingester {
             return self.finish_queued(run, finished, step).await;
         }
         let counted = self.rows_counted(run, &finished).await;
-        for command in finished {
-            let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
-            if let Some(failure) = self.confirm(command, rows).await? {
+        step.has_confirmed = true;
+        // Side by side: each is a commit.
+        let confirmed: Vec<_> = finished
+            .into_iter()
+            .map(|command| {
+                let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
+                self.confirm(command, rows)
+            })
+            .collect();
+        for failure in join_all(confirmed).await {
+            if let Some(failure) = failure? {
                 self.note(failure, step);
             }
         }

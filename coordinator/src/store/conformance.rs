@@ -1,6 +1,8 @@
 //! What every store must do, as one suite that each adapter runs.
 
-use super::{ChunkRow, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, UnitRow, Write};
+use super::{
+    ChunkRow, CommandRow, Driver, HeldSlots, Leases, NodeRow, OpenCommands, RunRow, Store, StoreError, UnitRow, Write,
+};
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
     run::{RunEvent, RunState},
@@ -186,8 +188,12 @@ async fn units(store: &dyn Store) {
         "a lease ends at its end"
     );
     assert!(store.leased_units(&Leases::ExpiredAt(Millis(99)), 9).await.unwrap().is_empty());
+    let held = store.held_slots().await.unwrap();
+    assert_eq!(held, [HeldSlots { run: id.clone(), node: "n1".parse().unwrap(), slots: 1 }]);
 
+    assert!(store.retried_units(&id, 9).await.unwrap().is_empty());
     let mut waits = rows[1].clone();
+    waits.last_failure = Some(Failure::internal("x"));
     waits.state = UnitState::Pending { failures: 1, not_before: Millis(500) };
     let mut staged = rows[3].clone();
     staged.state = UnitState::Staged { failures: 0, chunks: 1 };
@@ -197,6 +203,22 @@ async fn units(store: &dyn Store) {
     let counts = store.unit_counts(&id).await.unwrap();
     assert_eq!((counts.pending, counts.leased, counts.staged, counts.total()), (1, 1, 1, 3), "the listing is no file");
     assert_eq!((counts.bytes_total, counts.bytes_done, counts.counters.rows_read), (61, 5, 7));
+
+    assert!(store.has_open_units(&id).await.unwrap());
+    assert_eq!(numbers(store.retried_units(&id, 9).await.unwrap()), [1]);
+    assert!(!store.has_open_units(&"r9".parse().unwrap()).await.unwrap());
+    let confirm =
+        |after, up_to| Write::ConfirmUnits { run: id.clone(), after: UnitNumber(after), up_to: UnitNumber(up_to) };
+    store.commit(vec![confirm(0, 2), confirm(3, 9)]).await.unwrap();
+    assert_eq!(store.unit_counts(&id).await.unwrap().ingested, 0, "nobody has confirmed unit 3");
+    let staged = store.unit(&id, UnitNumber(3)).await.unwrap().unwrap();
+    store.commit(vec![confirm(2, 3)]).await.unwrap();
+    let counts = store.unit_counts(&id).await.unwrap();
+    assert_eq!((counts.ingested, counts.pending, counts.leased), (1, 1, 1), "only what is staged is confirmed");
+    assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(staged))]).await), "a confirmed unit must fence");
+    let mut back = store.unit(&id, UnitNumber(3)).await.unwrap().unwrap();
+    back.state = UnitState::Staged { failures: 0, chunks: 1 };
+    store.commit(vec![Write::UpdateUnit(Box::new(back))]).await.unwrap();
 
     let stale = store.unit(&id, UnitNumber(1)).await.unwrap().unwrap();
     store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
@@ -253,6 +275,7 @@ async fn chunks_and_commands(store: &dyn Store) {
     store.commit(vec![Write::UpdateCommand(Box::new(doubtful.clone()))]).await.unwrap();
     assert!(is_conflict(&store.commit(vec![Write::UpdateCommand(Box::new(doubtful.clone()))]).await));
     assert_eq!(store.doubtful_commands(&id, 9).await.unwrap().len(), 1);
+    assert!(store.open_commands(&id).await.unwrap().any_doubtful);
     assert_eq!(store.due_commands(&id, Millis(0), 9).await.unwrap().len(), 2, "a doubtful command must not be sent");
 
     let doubtful = CommandRow { revision: 2, ..doubtful };
@@ -265,6 +288,8 @@ async fn chunks_and_commands(store: &dyn Store) {
     let issued = step(issued, CommandEvent::Accepted { operation: "o".to_owned() });
     let done = step(issued, CommandEvent::Finished { rows: Some(10), now: Millis(2) });
     store.commit(vec![Write::UpdateCommand(Box::new(done))]).await.unwrap();
+    let open = store.open_commands(&id).await.unwrap();
+    assert_eq!(open, OpenCommands { issued: 0, any_planned: true, any_doubtful: false });
     let counts = store.command_counts(&id).await.unwrap();
     assert_eq!((counts.planned, counts.confirmed, counts.rows_confirmed, counts.rows_total), (2, 1, 10, 30));
     assert_eq!(store.commands(&id, "Confirmed", 9).await.unwrap().len(), 1);

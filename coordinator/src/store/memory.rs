@@ -1,7 +1,8 @@
 //! The store in memory, for simulations. It must behave as the durable one does: `conformance` sees to that.
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandRow, Driver, HeldSlots, Leases, NodeRow, OpenCommands, RunRow, Store, StoreError,
+    UnitCounts, UnitRow, Write,
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -92,6 +93,15 @@ impl Tables {
                 for unit in self.units.values_mut().filter(|u| u.run == run) {
                     if matches!(unit.state, UnitState::Pending { .. } | UnitState::Staged { .. }) {
                         unit.state = UnitState::Dropped;
+                        unit.revision += 1;
+                    }
+                }
+                Ok(())
+            }
+            Write::ConfirmUnits { run, after, up_to } => {
+                for unit in self.units.values_mut().filter(|u| u.run == run && u.number > after && u.number <= up_to) {
+                    if matches!(unit.state, UnitState::Staged { .. }) {
+                        unit.state = UnitState::Ingested;
                         unit.revision += 1;
                     }
                 }
@@ -210,6 +220,29 @@ impl Store for MemoryStore {
         Ok(self.lock().units.values().filter(wanted).take(limit as usize).cloned().collect())
     }
 
+    async fn retried_units(&self, run: &RunId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        let is_retried = |u: &&UnitRow| {
+            let is_pending = matches!(u.state, UnitState::Pending { .. });
+            u.run == *run && u.number != UnitNumber::LISTING && is_pending && u.last_failure.is_some()
+        };
+        Ok(self.lock().units.values().filter(is_retried).take(limit as usize).cloned().collect())
+    }
+
+    async fn has_open_units(&self, run: &RunId) -> Result<bool, StoreError> {
+        let is_open = |u: &UnitRow| matches!(u.state, UnitState::Pending { .. } | UnitState::Leased { .. });
+        Ok(self.lock().units.values().any(|u| u.run == *run && u.number != UnitNumber::LISTING && is_open(u)))
+    }
+
+    async fn held_slots(&self) -> Result<Vec<HeldSlots>, StoreError> {
+        let mut held = BTreeMap::<_, u32>::new();
+        for unit in self.lock().units.values() {
+            if let Some(lease) = unit.state.lease() {
+                *held.entry((unit.run.clone(), lease.node.clone())).or_default() += 1;
+            }
+        }
+        Ok(held.into_iter().map(|((run, node), slots)| HeldSlots { run, node, slots }).collect())
+    }
+
     async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError> {
         let mut counts = UnitCounts::default();
         for unit in self.lock().units.values().filter(|u| u.run == *run && u.number != UnitNumber::LISTING) {
@@ -264,6 +297,21 @@ impl Store for MemoryStore {
 
     async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError> {
         Ok(self.commands_where(u32::MAX, |c| c.run == *run && c.unit == unit))
+    }
+
+    async fn open_commands(&self, run: &RunId) -> Result<OpenCommands, StoreError> {
+        let mut open = OpenCommands::default();
+        for command in self.lock().commands.values().filter(|c| c.run == *run) {
+            match &command.state {
+                CommandState::Planned { sent, .. } => {
+                    open.any_planned = true;
+                    open.any_doubtful |= sent.is_some();
+                }
+                CommandState::Issued { .. } => open.issued += 1,
+                CommandState::Confirmed { .. } | CommandState::Rejected { .. } => {}
+            }
+        }
+        Ok(open)
     }
 
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError> {

@@ -107,9 +107,21 @@ pub struct RunRow {
     /// When a publishing command left whose outcome is not known.
     #[serde(default)]
     pub publish_sent: Option<Millis>,
+    /// What its units and commands add up to, once it has ended.
+    #[serde(default)]
+    pub totals: Option<Totals>,
     /// Who drives it.
     #[serde(skip)]
     pub driver: Driver,
+}
+
+/// What the units and commands of a run add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Its units.
+    pub units: UnitCounts,
+    /// Its commands.
+    pub commands: CommandCounts,
 }
 
 /// The coordinator that drives a run.
@@ -144,6 +156,7 @@ impl RunRow {
             sweep_at: None,
             is_swept: false,
             publish_sent: None,
+            totals: None,
             driver: Driver::default(),
         }
     }
@@ -174,6 +187,11 @@ impl RunRow {
 }
 
 impl UnitRow {
+    /// It may be granted now.
+    pub fn is_due(&self, now: Millis) -> bool {
+        matches!(self.state, UnitState::Pending { not_before, .. } if not_before <= now)
+    }
+
     /// A unit of one whole file, which waits for its first attempt.
     pub fn new(run: RunId, number: UnitNumber, file: FileVersion) -> Self {
         Self {
@@ -351,6 +369,15 @@ pub enum Write {
     DeleteFiles(RunId),
     /// Every unit of a run that is pending or staged becomes `Dropped`; leased ones come to an end of their own first.
     DropUnits(RunId),
+    /// Every staged unit with such a number becomes `Ingested`.
+    ConfirmUnits {
+        /// The run.
+        run: RunId,
+        /// Below the first.
+        after: UnitNumber,
+        /// The last.
+        up_to: UnitNumber,
+    },
     /// An accepted chunk. Conflict if the number is taken.
     InsertChunk(ChunkRow),
     /// A chunk whose blob is gone.
@@ -377,7 +404,7 @@ pub enum Leases {
 }
 
 /// How many units of a run are in which state, files only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UnitCounts {
     /// By state.
     pub pending: u64,
@@ -415,7 +442,7 @@ impl UnitCounts {
 }
 
 /// How many commands of a run are in which state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CommandCounts {
     /// By state.
     pub planned: u64,
@@ -433,7 +460,30 @@ pub struct CommandCounts {
     pub rows_total: u64,
 }
 
-/// Everything that must survive.
+/// Slots of a node that a run holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSlots {
+    /// The run.
+    pub run: RunId,
+    /// The node.
+    pub node: NodeId,
+    /// So many.
+    pub slots: u32,
+}
+
+/// Which commands of a run are not at their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenCommands {
+    /// So many are in flight.
+    pub issued: u64,
+    /// Some are planned, those in doubt counted.
+    pub any_planned: bool,
+    /// The sending of some is in doubt.
+    pub any_doubtful: bool,
+}
+
+/// Everything that must survive. What is asked for again and again costs the same however many units a run has; what reads
+/// all of them says so.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// No other coordinator can have it open.
@@ -472,7 +522,16 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<UnitRow>, StoreError>;
 
-    /// Counts over the files of a run.
+    /// Files of a run that are pending after an attempt that failed.
+    async fn retried_units(&self, run: &RunId, limit: u32) -> Result<Vec<UnitRow>, StoreError>;
+
+    /// Whether files of a run are pending or leased.
+    async fn has_open_units(&self, run: &RunId) -> Result<bool, StoreError>;
+
+    /// Who holds how many leases, listings counted.
+    async fn held_slots(&self) -> Result<Vec<HeldSlots>, StoreError>;
+
+    /// Counts over the files of a run. Reads all of them.
     async fn unit_counts(&self, run: &RunId) -> Result<UnitCounts, StoreError>;
 
     /// Accepted chunks of a unit, by number.
@@ -490,7 +549,10 @@ pub trait Store: Send + Sync {
     /// Commands of one unit.
     async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError>;
 
-    /// Counts over the commands of a run.
+    /// Which commands of a run are not at their end.
+    async fn open_commands(&self, run: &RunId) -> Result<OpenCommands, StoreError>;
+
+    /// Counts over the commands of a run. Reads all of them.
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError>;
 
     /// A node.

@@ -3,18 +3,21 @@
 //! PostgreSQL is for several coordinators at once. SQLite is embedded: a file, one writer at a time, written through to the
 //! disk at each commit. Only one coordinator may have it open; a lock beside the file sees to that.
 
+mod batches;
+mod rows;
+mod writes;
+
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Driver, Leases, NodeRow, RunRow, Store, StoreError, Tail, UnitCounts, UnitRow,
-    Write, mounts,
+    ChunkRow, CommandCounts, CommandRow, HeldSlots, Leases, NodeRow, OpenCommands, RunRow, Store, StoreError,
+    UnitCounts, UnitRow, Write, mounts,
 };
-use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
+use batches::Batches;
 use ferry_common::{
     clock::Millis,
-    id::{AttemptNumber, NodeId, RunId, UnitNumber},
-    unit::{Counters, FileVersion},
+    id::{NodeId, RunId, UnitNumber},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use rows::{count, id_of, read_chunk, read_command, read_counters, read_node, read_run, read_unit, signed};
 use sqlx::{
     AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Executor as _, Row as _, SqlSafeStr as _,
     any::{AnyPoolOptions, AnyRow},
@@ -84,6 +87,8 @@ impl fmt::Debug for StorePlace {
 pub struct SqlStore {
     writer: AnyPool,
     readers: AnyPool,
+    /// SQLite: where commits gather. PostgreSQL gathers them by itself.
+    batches: Option<Batches>,
     /// SQLite: held as long as the store is open.
     lock: Option<fs::File>,
 }
@@ -106,7 +111,7 @@ impl SqlStore {
         let options = AnyPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(OPEN_TIMEOUT);
         let pool = options.connect(url).await.map_err(|e| failed(e.to_string()))?;
         migrate(&pool).await.map_err(failed)?;
-        Ok(Self { writer: pool.clone(), readers: pool, lock: None })
+        Ok(Self { writer: pool.clone(), readers: pool, batches: None, lock: None })
     }
 
     /// Opens the SQLite file at `path`, creating it if need be, and brings its tables up to date.
@@ -126,6 +131,8 @@ impl SqlStore {
                 .acquire_timeout(OPEN_TIMEOUT)
                 .idle_timeout(None)
                 .max_lifetime(None)
+                // A file does not go away as a server does: asking each time is half the cost of small looks.
+                .test_before_acquire(false)
                 .after_connect(|connection, _| {
                     Box::pin(async move {
                         connection
@@ -140,7 +147,7 @@ impl SqlStore {
         let writer = options(1).connect(&url).await.map_err(|e| failed(e.to_string()))?;
         migrate(&writer).await.map_err(failed)?;
         let readers = options(READERS_MAX).connect(&url).await.map_err(|e| failed(e.to_string()))?;
-        Ok(Self { writer, readers, lock: Some(lock) })
+        Ok(Self { batches: Some(Batches::start(writer.clone())), writer, readers, lock: Some(lock) })
     }
 }
 
@@ -154,12 +161,6 @@ async fn migrate(pool: &AnyPool) -> Result<(), String> {
     })
 }
 
-/// Two transactions were in each other's way, and the database has undone one of them.
-fn is_collision(error: &sqlx::Error) -> bool {
-    // PostgreSQL: serialization_failure, deadlock_detected.
-    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
-}
-
 /// Takes the lock that keeps a second coordinator out. It ends with the process, however that ends.
 fn lock_beside(path: &Path) -> Result<fs::File, String> {
     let mut name = path.as_os_str().to_owned();
@@ -169,6 +170,14 @@ fn lock_beside(path: &Path) -> Result<fs::File, String> {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err("another coordinator has it open".to_owned()),
         Err(fs::TryLockError::Error(e)) => Err(format!("cannot be locked: {e}")),
+    }
+}
+
+/// The name of a state as a word of a statement.
+fn quoted(state: &str) -> Result<String, StoreError> {
+    match state.chars().all(|c| c.is_ascii_alphabetic()) {
+        true => Ok(format!("'{state}'")),
+        false => Err(StoreError::Unreadable { table: "units", why: format!("no state is named {state:?}") }),
     }
 }
 
@@ -187,395 +196,13 @@ fn migrator() -> Migrator {
     let first = include_str!("migrations/0001_first.sql").into_sql_str();
     let scopes = include_str!("migrations/0002_scopes.sql").into_sql_str();
     let drivers = include_str!("migrations/0003_drivers.sql").into_sql_str();
+    let looks = include_str!("migrations/0004_looks.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
         Migration::new(3, "drivers".into(), MigrationType::Simple, drivers, false),
+        Migration::new(4, "looks".into(), MigrationType::Simple, looks, false),
     ])
-}
-
-fn json<T: Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|e| StoreError::Unreadable { table, why: e.to_string() })
-}
-
-fn from_json<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|e| StoreError::Unreadable { table, why: e.to_string() })
-}
-
-/// A count for the database, which knows signed numbers only.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-fn count(row: &AnyRow, column: &str) -> Result<u64, StoreError> {
-    // A sum over nothing is null.
-    Ok(unsigned(row.try_get::<Option<i64>, _>(column)?.unwrap_or(0)))
-}
-
-fn id_of<T: TryFrom<String>>(table: &'static str, text: String) -> Result<T, StoreError>
-where
-    T::Error: fmt::Display,
-{
-    T::try_from(text).map_err(|e| StoreError::Unreadable { table, why: e.to_string() })
-}
-
-fn read_run(row: &AnyRow) -> Result<RunRow, StoreError> {
-    let mut run: RunRow = from_json("runs", row.try_get("run_json")?)?;
-    run.revision = row.try_get("revision")?;
-    run.driver = Driver {
-        coordinator: row.try_get("driver")?,
-        epoch: row.try_get("driver_epoch")?,
-        beat: row.try_get("driver_beat")?,
-    };
-    Ok(run)
-}
-
-fn read_unit(row: &AnyRow) -> Result<UnitRow, StoreError> {
-    let size_bytes = count(row, "size_bytes")?;
-    // Rows of the first version have no size of the file beside the unit's: they are the same.
-    let file_bytes = row.try_get::<i64, _>("file_bytes")?;
-    Ok(UnitRow {
-        size_bytes,
-        scope: from_json("units", row.try_get("scope_json")?)?,
-        file_count: count(row, "file_count")? as u32,
-        run: id_of("units", row.try_get("run_id")?)?,
-        number: UnitNumber(count(row, "number")?),
-        state: from_json("units", row.try_get("state_json")?)?,
-        revision: row.try_get("revision")?,
-        file: FileVersion {
-            path: row.try_get("path")?,
-            relative_path: row.try_get("relative_path")?,
-            size_bytes: u64::try_from(file_bytes).unwrap_or(size_bytes),
-            modified_ns: row.try_get("modified_ns")?,
-            etag: row.try_get("etag")?,
-        },
-        attempts: count(row, "attempts")? as u32,
-        counters: read_counters(row)?,
-        tail: from_json::<Option<Tail>>("units", row.try_get("tail_json")?)?.unwrap_or_default(),
-        last_failure: from_json("units", row.try_get("failure_json")?)?,
-        node_name: row.try_get("node_name")?,
-    })
-}
-
-fn read_counters(row: &AnyRow) -> Result<Counters, StoreError> {
-    Ok(Counters {
-        data_read_bytes: count(row, "data_read_bytes")?,
-        data_written_bytes: count(row, "data_written_bytes")?,
-        staged_bytes: count(row, "staged_bytes")?,
-        rows_read: count(row, "rows_read")?,
-        rows_skipped: count(row, "rows_skipped")?,
-    })
-}
-
-fn read_command(row: &AnyRow) -> Result<CommandRow, StoreError> {
-    Ok(CommandRow {
-        run: id_of("commands", row.try_get("run_id")?)?,
-        unit: UnitNumber(count(row, "unit")?),
-        chunk: count(row, "chunk")? as u32,
-        state: from_json("commands", row.try_get("state_json")?)?,
-        revision: row.try_get("revision")?,
-        tag: row.try_get("tag")?,
-        blob: row.try_get("blob")?,
-        rows: count(row, "row_count")?,
-        raw_bytes: count(row, "raw_bytes")?,
-    })
-}
-
-fn read_node(row: &AnyRow) -> Result<NodeRow, StoreError> {
-    from_json("nodes", row.try_get("node_json")?)
-}
-
-fn read_chunk(row: &AnyRow) -> Result<ChunkRow, StoreError> {
-    Ok(ChunkRow {
-        run: id_of("chunks", row.try_get("run_id")?)?,
-        unit: UnitNumber(count(row, "unit")?),
-        attempt: AttemptNumber(count(row, "attempt")? as u32),
-        chunk: from_json("chunks", row.try_get("chunk_json")?)?,
-    })
-}
-
-/// A write of exactly one row: none means that the row is another than was read.
-fn one_row(done: &sqlx::any::AnyQueryResult) -> Result<(), StoreError> {
-    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
-}
-
-fn inserted(result: Result<sqlx::any::AnyQueryResult, sqlx::Error>) -> Result<(), StoreError> {
-    match result {
-        Err(e) if e.as_database_error().is_some_and(|d| d.is_unique_violation()) => Err(StoreError::Conflict),
-        other => one_row(&other?),
-    }
-}
-
-fn is_live(run: &RunRow) -> i64 {
-    i64::from(!run.state.is_final() || run.sweep_at.is_some())
-}
-
-async fn insert_run(connection: &mut AnyConnection, run: &RunRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO runs (id, state, is_live, submitted_ms, revision, run_json) VALUES ($1, $2, $3, $4, 1, $5)";
-    inserted(
-        sqlx::query(sql)
-            .bind(run.id.as_str())
-            .bind(run.state.name())
-            .bind(is_live(run))
-            .bind(run.times.submitted.0)
-            .bind(json("runs", run)?)
-            .execute(connection)
-            .await,
-    )
-}
-
-async fn update_run(connection: &mut AnyConnection, run: &RunRow) -> Result<(), StoreError> {
-    let sql = "UPDATE runs SET state = $1, is_live = $2, run_json = $3, revision = revision + 1 \
-               WHERE id = $4 AND revision = $5";
-    let done = sqlx::query(sql)
-        .bind(run.state.name())
-        .bind(is_live(run))
-        .bind(json("runs", run)?)
-        .bind(run.id.as_str())
-        .bind(run.revision)
-        .execute(connection)
-        .await?;
-    one_row(&done)
-}
-
-fn not_before(state: &UnitState) -> i64 {
-    match state {
-        UnitState::Pending { not_before, .. } => not_before.0,
-        _ => 0,
-    }
-}
-
-async fn insert_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO units (run_id, number, state, state_json, revision, not_before_ms, lease_node, \
-         lease_expires_ms, path, relative_path, size_bytes, modified_ns, etag, attempts, data_read_bytes, \
-         data_written_bytes, staged_bytes, rows_read, rows_skipped, failure_json, node_name, scope_json, file_count, \
-         file_bytes, tail_json) \
-         VALUES ($1, $2, $3, $4, 1, $5, '', 0, $6, $7, $8, $9, $10, 0, 0, 0, 0, 0, 0, $11, $12, $13, $14, $15, $16)";
-    inserted(
-        sqlx::query(sql)
-            .bind(unit.run.as_str())
-            .bind(signed(unit.number.0))
-            .bind(unit.state.name())
-            .bind(json("units", &unit.state)?)
-            .bind(not_before(&unit.state))
-            .bind(&unit.file.path)
-            .bind(&unit.file.relative_path)
-            .bind(signed(unit.size_bytes))
-            .bind(unit.file.modified_ns)
-            .bind(&unit.file.etag)
-            .bind(json("units", &unit.last_failure)?)
-            .bind(&unit.node_name)
-            .bind(json("units", &unit.scope)?)
-            .bind(i64::from(unit.file_count))
-            .bind(signed(unit.file.size_bytes))
-            .bind(json("units", &unit.tail)?)
-            .execute(connection)
-            .await,
-    )
-}
-
-async fn update_unit(connection: &mut AnyConnection, unit: &UnitRow) -> Result<(), StoreError> {
-    let sql = "UPDATE units SET state = $1, state_json = $2, not_before_ms = $3, lease_node = $4, \
-         lease_expires_ms = $5, attempts = $6, data_read_bytes = $7, data_written_bytes = $8, staged_bytes = $9, \
-         rows_read = $10, rows_skipped = $11, tail_json = $12, failure_json = $13, node_name = $14, \
-         revision = revision + 1 WHERE run_id = $15 AND number = $16 AND revision = $17";
-    let lease = unit.state.lease();
-    let done = sqlx::query(sql)
-        .bind(unit.state.name())
-        .bind(json("units", &unit.state)?)
-        .bind(not_before(&unit.state))
-        .bind(lease.map_or("", |l| l.node.as_str()))
-        .bind(lease.map_or(0, |l| l.expires.0))
-        .bind(i64::from(unit.attempts))
-        .bind(signed(unit.counters.data_read_bytes))
-        .bind(signed(unit.counters.data_written_bytes))
-        .bind(signed(unit.counters.staged_bytes))
-        .bind(signed(unit.counters.rows_read))
-        .bind(signed(unit.counters.rows_skipped))
-        .bind(json("units", &unit.tail)?)
-        .bind(json("units", &unit.last_failure)?)
-        .bind(&unit.node_name)
-        .bind(unit.run.as_str())
-        .bind(signed(unit.number.0))
-        .bind(unit.revision)
-        .execute(connection)
-        .await?;
-    one_row(&done)
-}
-
-async fn insert_chunk(connection: &mut AnyConnection, row: &ChunkRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO chunks (run_id, unit, number, attempt, chunk_json) VALUES ($1, $2, $3, $4, $5)";
-    inserted(
-        sqlx::query(sql)
-            .bind(row.run.as_str())
-            .bind(signed(row.unit.0))
-            .bind(i64::from(row.chunk.number.0))
-            .bind(i64::from(row.attempt.0))
-            .bind(json("chunks", &row.chunk)?)
-            .execute(connection)
-            .await,
-    )
-}
-
-/// When a command may be sent, and whether a sending is in doubt.
-fn sending(state: &CommandState) -> (i64, i64) {
-    match state {
-        CommandState::Planned { not_before, sent, .. } => (not_before.0, i64::from(sent.is_some())),
-        _ => (0, 0),
-    }
-}
-
-async fn insert_command(connection: &mut AnyConnection, command: &CommandRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO commands (run_id, unit, chunk, state, state_json, revision, not_before_ms, is_doubtful, \
-         tag, blob, row_count, raw_bytes) VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10, $11)";
-    let (not_before, is_doubtful) = sending(&command.state);
-    inserted(
-        sqlx::query(sql)
-            .bind(command.run.as_str())
-            .bind(signed(command.unit.0))
-            .bind(i64::from(command.chunk))
-            .bind(command.state.name())
-            .bind(json("commands", &command.state)?)
-            .bind(not_before)
-            .bind(is_doubtful)
-            .bind(&command.tag)
-            .bind(&command.blob)
-            .bind(signed(command.rows))
-            .bind(signed(command.raw_bytes))
-            .execute(connection)
-            .await,
-    )
-}
-
-async fn update_command(connection: &mut AnyConnection, command: &CommandRow) -> Result<(), StoreError> {
-    let sql = "UPDATE commands SET state = $1, state_json = $2, not_before_ms = $3, is_doubtful = $4, \
-         revision = revision + 1 WHERE run_id = $5 AND unit = $6 AND chunk = $7 AND revision = $8";
-    let (not_before, is_doubtful) = sending(&command.state);
-    let done = sqlx::query(sql)
-        .bind(command.state.name())
-        .bind(json("commands", &command.state)?)
-        .bind(not_before)
-        .bind(is_doubtful)
-        .bind(command.run.as_str())
-        .bind(signed(command.unit.0))
-        .bind(i64::from(command.chunk))
-        .bind(command.revision)
-        .execute(connection)
-        .await?;
-    one_row(&done)
-}
-
-async fn put_node(connection: &mut AnyConnection, node: &NodeRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO nodes (id, last_seen_ms, node_json) VALUES ($1, $2, $3) \
-         ON CONFLICT (id) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, node_json = excluded.node_json";
-    sqlx::query(sql)
-        .bind(node.id.as_str())
-        .bind(node.last_seen.0)
-        .bind(json("nodes", node)?)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-async fn delete(
-    connection: &mut AnyConnection,
-    table: &str,
-    run: &RunId,
-    unit: UnitNumber,
-    of: &str,
-    number: u32,
-) -> Result<(), StoreError> {
-    let sql = format!("DELETE FROM {table} WHERE run_id = $1 AND unit = $2 AND {of} = $3");
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(run.as_str())
-        .bind(signed(unit.0))
-        .bind(i64::from(number))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-async fn commit_all(connection: &mut AnyConnection, writes: &[Write]) -> Result<(), StoreError> {
-    let mut transaction = connection.begin().await?;
-    for write in writes {
-        // Dropped on error: the database rolls back.
-        apply(&mut transaction, write).await.map_err(|e| match e {
-            StoreError::Database(e) if is_collision(&e) => StoreError::Conflict,
-            other => other,
-        })?;
-    }
-    Ok(transaction.commit().await?)
-}
-
-async fn apply(connection: &mut AnyConnection, write: &Write) -> Result<(), StoreError> {
-    match write {
-        Write::InsertRun(run) => insert_run(connection, run).await,
-        Write::UpdateRun(run) => update_run(connection, run).await,
-        Write::ClaimRun { run, coordinator, epoch, beat } => {
-            let sql = "UPDATE runs SET driver = $1, driver_epoch = driver_epoch + 1, driver_beat = 0 \
-                       WHERE id = $2 AND driver_epoch = $3 AND ($4 < 0 OR driver_beat = $4)";
-            let query = sqlx::query(sql).bind(coordinator).bind(run.as_str()).bind(*epoch).bind(beat.unwrap_or(-1));
-            one_row(&query.execute(connection).await?)
-        }
-        Write::BeatRun { run, epoch } => {
-            let sql = "UPDATE runs SET driver_beat = driver_beat + 1 WHERE id = $1 AND driver_epoch = $2";
-            one_row(&sqlx::query(sql).bind(run.as_str()).bind(*epoch).execute(connection).await?)
-        }
-        // An update, so that it waits for whoever is changing the row, and is waited for.
-        Write::HoldRun { run, epoch } => {
-            let sql = "UPDATE runs SET driver_epoch = driver_epoch WHERE id = $1 AND driver_epoch = $2";
-            one_row(&sqlx::query(sql).bind(run.as_str()).bind(*epoch).execute(connection).await?)
-        }
-        Write::InsertUnits(units) => {
-            for unit in units {
-                insert_unit(connection, unit).await?;
-            }
-            Ok(())
-        }
-        Write::UpdateUnit(unit) => update_unit(connection, unit).await,
-        Write::DeleteFiles(run) => {
-            let sql = "DELETE FROM units WHERE run_id = $1 AND number > 0";
-            sqlx::query(sql).bind(run.as_str()).execute(connection).await?;
-            Ok(())
-        }
-        Write::DeleteRun(run) => {
-            let sql = "DELETE FROM runs WHERE id = $1 AND is_live = 0";
-            one_row(&sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?)?;
-            for sql in [
-                "DELETE FROM units WHERE run_id = $1",
-                "DELETE FROM chunks WHERE run_id = $1",
-                "DELETE FROM commands WHERE run_id = $1",
-            ] {
-                sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?;
-            }
-            Ok(())
-        }
-        Write::DropUnits(run) => {
-            let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND state IN ('Pending', 'Staged')";
-            sqlx::query(sql)
-                .bind(UnitState::Dropped.name())
-                .bind(json("units", &UnitState::Dropped)?)
-                .bind(run.as_str())
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-        Write::InsertChunk(row) => insert_chunk(connection, row).await,
-        Write::DeleteChunk(run, unit, number) => delete(connection, "chunks", run, *unit, "number", *number).await,
-        Write::InsertCommands(commands) => {
-            for command in commands {
-                insert_command(connection, command).await?;
-            }
-            Ok(())
-        }
-        Write::UpdateCommand(command) => update_command(connection, command).await,
-        Write::DeleteCommand(run, unit, chunk) => delete(connection, "commands", run, *unit, "chunk", *chunk).await,
-        Write::PutNode(node) => put_node(connection, node).await,
-    }
 }
 
 #[async_trait]
@@ -585,14 +212,10 @@ impl Store for SqlStore {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let mut connection = self.writer.acquire().await?;
-        let result = commit_all(&mut connection, &writes).await;
-        if matches!(result, Err(StoreError::Database(_))) {
-            // SQLite may have undone the whole transaction by itself, and the driver not know it: what it would send as
-            // a transaction next would be a part of one that never ends. A new connection has no such past.
-            connection.close_on_drop();
+        match &self.batches {
+            Some(batches) => batches.commit(writes).await,
+            None => batches::alone(&self.writer, &writes).await,
         }
-        result
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError> {
@@ -661,15 +284,15 @@ impl Store for SqlStore {
         after: UnitNumber,
         limit: u32,
     ) -> Result<Vec<UnitRow>, StoreError> {
+        // As words of the statement: an index of some states serves only those who name one of them.
+        let in_state = match state {
+            Some(state) => format!("AND state = {}", quoted(state)?),
+            None => String::new(),
+        };
         let sql = format!(
-            "SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND number > $2 AND (state = $3 OR $3 = '') \
-             ORDER BY number LIMIT $4"
+            "SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND number > $2 {in_state} ORDER BY number LIMIT $3"
         );
-        let query = sqlx::query(AssertSqlSafe(sql))
-            .bind(run.as_str())
-            .bind(signed(after.0))
-            .bind(state.unwrap_or_default())
-            .bind(i64::from(limit));
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(signed(after.0)).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
     }
 
@@ -712,6 +335,53 @@ impl Store for SqlStore {
         Ok(counts)
     }
 
+    async fn retried_units(&self, run: &RunId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        let sql = format!(
+            "SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND number > 0 AND state = 'Pending' \
+             AND failure_json <> 'null' ORDER BY number LIMIT $2"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(limit));
+        query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
+    }
+
+    async fn has_open_units(&self, run: &RunId) -> Result<bool, StoreError> {
+        for state in ["Pending", "Leased"] {
+            let sql = format!(
+                "SELECT number FROM units WHERE run_id = $1 AND number > 0 AND state = {} LIMIT 1",
+                quoted(state)?
+            );
+            if sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).fetch_optional(&self.readers).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn held_slots(&self) -> Result<Vec<HeldSlots>, StoreError> {
+        let sql = "SELECT run_id, lease_node, COUNT(*) AS slots FROM units WHERE state = 'Leased' GROUP BY lease_node, run_id";
+        let read = |row: &AnyRow| {
+            Ok(HeldSlots {
+                run: id_of("units", row.try_get("run_id")?)?,
+                node: id_of("units", row.try_get("lease_node")?)?,
+                slots: count(row, "slots")? as u32,
+            })
+        };
+        sqlx::query(sql).fetch_all(&self.readers).await?.iter().map(read).collect()
+    }
+
+    async fn open_commands(&self, run: &RunId) -> Result<OpenCommands, StoreError> {
+        let sql = "SELECT (SELECT COUNT(*) FROM commands WHERE run_id = $1 AND state = 'Issued') AS issued, \
+             (SELECT COUNT(*) FROM (SELECT 1 FROM commands WHERE run_id = $1 AND state = 'Planned' LIMIT 1) AS p) AS planned, \
+             (SELECT COUNT(*) FROM (SELECT 1 FROM commands WHERE run_id = $1 AND state = 'Planned' AND is_doubtful = 1 \
+             LIMIT 1) AS d) AS doubtful";
+        let row = sqlx::query(sql).bind(run.as_str()).fetch_one(&self.readers).await?;
+        Ok(OpenCommands {
+            issued: count(&row, "issued")?,
+            any_planned: count(&row, "planned")? > 0,
+            any_doubtful: count(&row, "doubtful")? > 0,
+        })
+    }
+
     async fn chunks(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<ChunkRow>, StoreError> {
         let sql =
             "SELECT run_id, unit, attempt, chunk_json FROM chunks WHERE run_id = $1 AND unit = $2 ORDER BY number";
@@ -721,9 +391,10 @@ impl Store for SqlStore {
 
     async fn commands(&self, run: &RunId, state: &str, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
         let sql = format!(
-            "SELECT {COMMAND_COLUMNS} FROM commands WHERE run_id = $1 AND state = $2 ORDER BY unit, chunk LIMIT $3"
+            "SELECT {COMMAND_COLUMNS} FROM commands WHERE run_id = $1 AND state = {} ORDER BY unit, chunk LIMIT $2",
+            quoted(state)?
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(state.to_owned()).bind(i64::from(limit));
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_command).collect()
     }
 
@@ -787,7 +458,7 @@ impl Store for SqlStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::run::RunState;
+    use crate::state::{command::CommandState, run::RunState, unit::UnitState};
 
     #[tokio::test]
     async fn sqlite_conforms_and_keeps_everything_over_a_restart() {
@@ -809,6 +480,26 @@ mod tests {
         assert!(error.contains("another coordinator"), "{error}");
         drop(first);
         SqlStore::open_sqlite(&path).await.unwrap();
+    }
+
+    /// They share a write to the disk, and each is still by itself.
+    #[tokio::test]
+    async fn of_many_commits_at_once_only_those_that_conflict_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqlStore::open_sqlite(&folder.path().join("ferry.db")).await.unwrap();
+        let insert = |id: String| Write::InsertRun(Box::new(super::super::conformance::new_run(&id, 1)));
+        // Each name twice; what goes before it in the same commit must go with it.
+        let commits = (0..200).map(|n| {
+            let (own, shared) = (insert(format!("own-{n}")), insert(format!("shared-{}", n % 100)));
+            async { store.commit(vec![own, shared]).await }
+        });
+        let outcomes = futures::future::join_all(commits).await;
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 100);
+        assert_eq!(outcomes.iter().filter(|o| matches!(o, Err(StoreError::Conflict))).count(), 100);
+        for (n, outcome) in outcomes.iter().enumerate() {
+            let own = store.run(&format!("own-{n}").parse().unwrap()).await.unwrap();
+            assert_eq!(own.is_some(), outcome.is_ok(), "run own-{n}");
+        }
     }
 
     /// SQLite undoes a whole transaction when there is no room, and the driver takes it for open still.

@@ -1,0 +1,326 @@
+//! Which node gets which unit, and what goes with a lease.
+//!
+//! Many nodes ask at once. Pending units are read some at a time and handed out from a line, so that no two calls go for
+//! the same one; what the store says is what counts, and another coordinator may have been faster.
+
+use crate::{
+    access::Access,
+    core::{ChangeError, Core},
+    desk::{Desk, Going, Slots},
+    scheduler::{Candidate, next_run},
+    state::{
+        run::{RunEvent, RunState},
+        unit::{Lease, UnitEvent},
+    },
+    store::{ChunkRow, NodeRow, RunRow, StoreError, UnitRow, Write},
+};
+use ferry_common::{
+    activity::Activity,
+    clock::Millis,
+    failure::{Failure, Retry, with_causes},
+    id::{AttemptNumber, LeaseToken, NodeId, UnitNumber},
+    link::PAGE_FILES_MAX,
+    unit::{AttemptKey, CopyWork, Counters, Grant, Resume, Work},
+};
+use futures::future::join_all;
+use std::{sync::Arc, time::Duration};
+
+/// Files that a listing samples for columns and types.
+const SAMPLE_FILES_MAX: u32 = 20;
+/// Pending units that are read at once.
+const LINE_UNITS_MAX: u32 = 500;
+/// So long after the start of a run's copying a node takes no second unit while others have none: whoever asks first would
+/// else take what several nodes could do side by side.
+const SPREAD: Duration = Duration::from_secs(1);
+/// Where nothing is decided by it, who holds what is asked about this often.
+const HELD_AGE_MAX: Duration = Duration::from_secs(1);
+/// A node that was not heard for this long is not waited for.
+const SPREAD_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Parts of a large file are not smaller than this.
+const SPLIT_BYTES_MIN: u64 = 64 << 20;
+
+/// A unit for a node.
+struct Picked {
+    run: Arc<RunRow>,
+    unit: UnitRow,
+    /// Slots that the run holds with it.
+    held: u32,
+    /// Keeps others off.
+    _going: Going,
+}
+
+impl Core {
+    /// Leases pending units to the node, run by run in turn.
+    pub(crate) async fn grant(&self, node: &NodeRow, free: u32) -> Result<Vec<Grant>, StoreError> {
+        let mut grants = Vec::new();
+        while grants.len() < free as usize {
+            let picked = self.pick(node, free - grants.len() as u32).await?;
+            if picked.is_empty() {
+                break;
+            }
+            for granted in join_all(picked.into_iter().map(|picked| self.grant_one(node, picked))).await {
+                grants.extend(granted?);
+            }
+        }
+        Ok(grants)
+    }
+
+    /// Units for the node, as many as may be decided on at once.
+    async fn pick(&self, node: &NodeRow, free: u32) -> Result<Vec<Picked>, StoreError> {
+        let may_give = |r: &RunRow| {
+            matches!(r.state, RunState::Planning | RunState::Copying) && r.activity.source.connect_via == node.runtime
+        };
+        let live = self.store.live_runs().await?;
+        let mut runs: Vec<_> = live.iter().filter(|r| may_give(r)).cloned().map(Arc::new).collect();
+        if runs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut desk = self.desk.lock().await;
+        desk.keep_lines(live.iter().map(|run| &run.id));
+        let now = self.now();
+        let is_young = |run: &RunRow| run.times.copying.is_some_and(|began| now.since(began) < SPREAD);
+        let is_capped = |run: &RunRow| run.activity.settings.parallel_copies.is_some();
+        // A run that has all slots for itself takes what there is.
+        let matters = runs.len() > 1 || runs.iter().any(|run| is_young(run) || is_capped(run));
+        let held = match desk.held_lately(now, HELD_AGE_MAX).filter(|_| !matters) {
+            Some(held) => held,
+            None => {
+                let held: Arc<Slots> = Arc::new(self.store.held_slots().await?.into_iter().collect());
+                desk.note_held(now, held.clone());
+                held
+            }
+        };
+        // With each unit of a young run others may have become idler.
+        let picked_max = if runs.iter().any(|run| is_young(run)) { 1 } else { free };
+        if picked_max < free && self.others_are_idler(node, &desk, &held).await? {
+            runs.retain(|run| !is_young(run));
+        }
+        let held_by = |run: &RunRow| held.of_run(&run.id) + desk.going_of_run(&run.id);
+        let parallel_max = |run: &RunRow| run.activity.settings.parallel_copies.unwrap_or(u32::MAX);
+        let mut candidates: Vec<_> =
+            runs.iter().map(|r| Candidate { held: held_by(r), held_max: parallel_max(r) }).collect();
+        let mut picked = Vec::new();
+        while picked.len() < picked_max as usize {
+            let Some(at) = next_run(&candidates) else { break };
+            let unit = self.next_unit(&mut desk, &runs[at]).await?;
+            let Some((unit, going)) = unit.and_then(|unit| desk.let_go(&unit, &node.id).map(|going| (unit, going)))
+            else {
+                candidates[at].held_max = 0;
+                continue;
+            };
+            candidates[at].held += 1;
+            picked.push(Picked { run: runs[at].clone(), unit, held: candidates[at].held, _going: going });
+        }
+        Ok(picked)
+    }
+
+    /// The unit of the run that is granted next.
+    async fn next_unit(&self, desk: &mut Desk, run: &RunRow) -> Result<Option<UnitRow>, StoreError> {
+        // While the source is listed, its files wait for the plan.
+        if run.state == RunState::Planning {
+            let listing = self.store.unit(&run.id, UnitNumber::LISTING).await?;
+            return Ok(listing.filter(|unit| unit.is_due(self.now())));
+        }
+        if let Some(unit) = desk.next(&run.id) {
+            return Ok(Some(unit));
+        }
+        // Those on their way are pending still.
+        let limit = LINE_UNITS_MAX.saturating_add(desk.going());
+        desk.line_up(&run.id, self.store.pending_units(&run.id, self.now(), limit).await?);
+        Ok(desk.next(&run.id))
+    }
+
+    /// Other nodes of the runtime have room and hold less than this one.
+    async fn others_are_idler(&self, node: &NodeRow, desk: &Desk, held: &Slots) -> Result<bool, StoreError> {
+        let held = |id: &NodeId| held.of_node(id) + desk.going_to(id);
+        let own = held(&node.id);
+        if own == 0 {
+            return Ok(false);
+        }
+        let since = Millis(self.now().0 - i64::try_from(SPREAD_SILENCE_MAX.as_millis()).unwrap_or(0));
+        let nodes = self.store.nodes(since).await?;
+        Ok(nodes.iter().any(|other| {
+            let takes_work = !other.has_left && !other.is_draining && other.runtime == node.runtime;
+            other.id != node.id && takes_work && held(&other.id) < own.min(other.slots)
+        }))
+    }
+
+    /// Leases a unit. `None`: it is not to be had any more.
+    async fn grant_one(&self, node: &NodeRow, picked: Picked) -> Result<Option<Grant>, StoreError> {
+        let run = &picked.run;
+        let mut unit = picked.unit.clone();
+        unit.attempts += 1;
+        let lease = Lease {
+            node: node.id.clone(),
+            attempt: AttemptNumber(unit.attempts),
+            token: LeaseToken::generate(),
+            expires: self.now().plus(self.limits.lease_ttl),
+        };
+        let Ok(state) = unit.state.clone().apply(UnitEvent::Granted(lease.clone())) else { return Ok(None) };
+        unit.state = state;
+        unit.node_name.clone_from(&node.name);
+        // The first attempt finds none.
+        let accepted = match unit.attempts {
+            0 | 1 => Vec::new(),
+            _ => self.store.chunks(&run.id, unit.number).await?,
+        };
+        let grant = match self.grant_of(run, &unit, &lease, &accepted) {
+            Ok(grant) => grant,
+            Err(failure) => {
+                self.cannot_grant(run, failure).await?;
+                return Ok(None);
+            }
+        };
+        let number = unit.number;
+        let mut writes = vec![Write::UpdateUnit(Box::new(unit))];
+        if number == UnitNumber::LISTING {
+            // A new listing begins from nothing: what an earlier one found may have changed.
+            let Some(current) = self.store.run(&run.id).await? else { return Ok(None) };
+            writes.push(Write::DeleteFiles(run.id.clone()));
+            writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, units: 0, ..current })));
+        }
+        match self.commit(writes).await {
+            Ok(()) => {
+                tracing::info!(run = %run.id, unit = %number, attempt = %lease.attempt, node = node.name, "unit is leased");
+                let mut live = self.live();
+                let live = live.entry(run.id.clone()).or_default();
+                live.peak_slots = live.peak_slots.max(picked.held);
+                Ok(Some(grant))
+            }
+            Err(StoreError::Conflict) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What goes with a lease. Made anew each time: it holds a signature that is never stored.
+    fn grant_of(&self, run: &RunRow, unit: &UnitRow, lease: &Lease, accepted: &[ChunkRow]) -> Result<Grant, Failure> {
+        let key =
+            AttemptKey { run: run.id.clone(), unit: unit.number, attempt: lease.attempt, token: lease.token.clone() };
+        let activity = &run.activity;
+        if unit.number == UnitNumber::LISTING {
+            let source = Box::new(activity.source.clone());
+            let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
+            let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
+            let work = Work::List { source, page_files_max, sample_files_max, split_bytes };
+            return Ok(Grant { key, work });
+        }
+        let plan = run.plan.as_ref().ok_or_else(|| Failure::internal("the run has no plan yet"))?;
+        let work = Work::Copy(Box::new(CopyWork {
+            file: unit.file.clone(),
+            scope: unit.scope.clone(),
+            source: activity.source.clone(),
+            settings: activity.settings.clone(),
+            creation_time: activity.sink.creation_time.clone(),
+            plan: plan.copy.clone(),
+            staging: Access::open(&activity.staging)?.for_node(self.now())?,
+            resume: resume_after(accepted),
+        }));
+        Ok(Grant { key, work })
+    }
+
+    /// Grants that were lost on their way: of what is leased to the node, what it does not know. `leased` was read before
+    /// anything was granted in this call.
+    pub(crate) async fn grant_again(
+        &self,
+        leased: &[UnitRow],
+        known: &[(AttemptKey, Counters)],
+    ) -> Result<Vec<Grant>, StoreError> {
+        let mut grants = Vec::new();
+        for unit in leased {
+            let Some(lease) = unit.state.lease() else { continue };
+            if known.iter().any(|(key, _)| key.token == lease.token) {
+                continue;
+            }
+            let run = self.store.run(&unit.run).await?;
+            if let Some(run) = run.filter(|r| matches!(r.state, RunState::Planning | RunState::Copying)) {
+                let accepted = self.store.chunks(&run.id, unit.number).await?;
+                match self.grant_of(&run, unit, lease, &accepted) {
+                    Ok(grant) => grants.push(grant),
+                    Err(e) => self.cannot_grant(&run, e).await?,
+                }
+            }
+        }
+        Ok(grants)
+    }
+
+    /// The coordinator itself lacks what a grant needs, such as a secret: nobody else can end that.
+    async fn cannot_grant(&self, run: &RunRow, failure: Failure) -> Result<(), StoreError> {
+        if failure.retry != Retry::Never {
+            tracing::warn!(run = %run.id, code = %failure.code, "a unit is not granted now: {}", failure.message);
+            return Ok(());
+        }
+        let event = RunEvent::FailureFound(failure);
+        match self.apply_to_run(&run.id, event, |_| {}).await {
+            Ok(_) | Err(ChangeError::Refused(_)) => Ok(()),
+            Err(ChangeError::Store(e)) => {
+                tracing::error!(run = %run.id, "{}", with_causes(&e));
+                Err(e)
+            }
+        }
+    }
+}
+
+/// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.
+fn split_bytes(activity: &Activity) -> u64 {
+    (activity.settings.chunk_bytes_max() / 8).max(SPLIT_BYTES_MIN)
+}
+
+/// Where the next attempt goes on. `accepted` is in order of numbers.
+fn resume_after(accepted: &[ChunkRow]) -> Resume {
+    let in_order = accepted.iter().zip(0..).take_while(|(row, n)| row.chunk.number.0 == *n).count();
+    let (before, after) = accepted.split_at(in_order);
+    let accepted_chunks = after.iter().map(|row| row.chunk.number).collect();
+    match before.last() {
+        None => Resume { accepted_chunks, ..Resume::default() },
+        Some(ChunkRow { chunk, .. }) => Resume {
+            next_chunk: chunk.number.0 + 1,
+            source_offset_bytes: chunk.source_end_bytes,
+            source_lines: chunk.source_lines_end,
+            rows: chunk.rows_end,
+            rows_skipped: chunk.skipped_end,
+            file: chunk.file_end,
+            accepted_chunks,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferry_common::{id::ChunkNumber, unit::Chunk};
+
+    fn accepted(numbers: &[u32]) -> Vec<ChunkRow> {
+        let row = |n: &u32| ChunkRow {
+            run: "r".parse().unwrap(),
+            unit: UnitNumber(1),
+            attempt: AttemptNumber(1),
+            chunk: Chunk {
+                number: ChunkNumber(*n),
+                blob: String::new(),
+                raw_bytes: 10,
+                staged_bytes: 1,
+                rows: 5,
+                source_end_bytes: u64::from(n + 1) * 10,
+                rows_end: u64::from(n + 1) * 5,
+                source_lines_end: u64::from(n + 1) * 6,
+                crc32: 0,
+                file_end: 0,
+                skipped_end: 0,
+                quarantine: None,
+                created: None,
+                files: Vec::new(),
+            },
+        };
+        numbers.iter().map(row).collect()
+    }
+
+    #[test]
+    fn an_attempt_goes_on_after_the_last_chunk_in_order() {
+        assert_eq!(resume_after(&[]), Resume::default());
+        let resume = resume_after(&accepted(&[0, 1, 3, 5]));
+        assert_eq!((resume.next_chunk, resume.source_offset_bytes, resume.rows, resume.source_lines), (2, 20, 10, 12));
+        assert_eq!(resume.accepted_chunks, [ChunkNumber(3), ChunkNumber(5)]);
+        let resume = resume_after(&accepted(&[1]));
+        assert_eq!((resume.next_chunk, resume.accepted_chunks), (0, vec![ChunkNumber(1)]));
+    }
+}
