@@ -24,6 +24,11 @@ chaos N="20":
 deny:
     cargo deny check
 
+# How many units and nodes a coordinator can look after: `just bench-control --units 10000`.
+bench-control *OPTIONS:
+    cargo build --release
+    cargo run -p ferry-tests --features bench --example control -- {{OPTIONS}}
+
 # Memory of a node that copies one large file.
 bench-memory:
     tests/bench/memory.sh

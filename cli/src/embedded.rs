@@ -9,9 +9,10 @@ use crate::{
 use ferry_common::{
     activity::Activity,
     id::{RunId, RuntimeName},
+    timetable::Timetable,
 };
 use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
-use ferry_node::{NodeConfig, Timetable, read::Roots};
+use ferry_node::{NodeConfig, read::Roots};
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -5,10 +5,10 @@ use crate::{
     progress::interrupt,
 };
 use clap::Args;
-use ferry_common::id::RuntimeName;
+use ferry_common::{id::RuntimeName, timetable::Timetable};
 use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
 use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig};
-use ferry_node::{NodeConfig, Timetable, read::Roots};
+use ferry_node::{NodeConfig, read::Roots};
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,

@@ -5,6 +5,7 @@ use crate::{
     failure::{Code, Failure},
     id::RuntimeName,
     scalar::ScalarType,
+    timetable::Timetable,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -636,6 +637,13 @@ pub struct Settings {
     /// Most files that are copied at once, over all nodes; default: as many as there are slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel_copies: Option<u32>,
+    /// Runs of a higher priority get free slots first, -100 to 100; equal ones share.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Bytes a second that the run sends to staging at most, over all nodes: `20M`, or `08:00,2M 18:30,off` by the local
+    /// time of the nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Timetable>,
     /// Leave out rows that do not fit, and keep them in the quarantine, instead of failing the file.
     pub enable_skip_incompatible_row: bool,
     /// Rows that may be left out of a run before it fails.
@@ -665,6 +673,8 @@ impl Default for Settings {
         Self {
             chunk_size_mb: 900.0,
             parallel_copies: None,
+            priority: 0,
+            bandwidth: None,
             enable_skip_incompatible_row: false,
             skip_rows_max: None,
             skip_rows_percent_max: None,
@@ -684,6 +694,11 @@ impl Settings {
     pub fn chunk_bytes_max(&self) -> u64 {
         (self.chunk_size_mb * MEGABYTE) as u64
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 fn yes() -> bool {
@@ -749,6 +764,9 @@ impl Activity {
         }
         if settings.parallel_copies == Some(0) {
             return Err("settings.parallelCopies must be at least 1".to_owned());
+        }
+        if !(-100..=100).contains(&settings.priority) {
+            return Err("settings.priority must be between -100 and 100".to_owned());
         }
         if settings.attempts_max == 0 {
             return Err("settings.attemptsMax must be at least 1".to_owned());

@@ -11,6 +11,7 @@ pub mod scalar;
 pub mod staging;
 pub mod storage;
 pub mod telemetry;
+pub mod timetable;
 pub mod unit;
 pub mod wire;
 

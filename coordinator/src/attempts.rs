@@ -1,7 +1,7 @@
 //! What a node and the coordinator say to each other in one Sync: leases are renewed, taken back and given out.
 
 use crate::{
-    core::{ChangeError, Core},
+    core::{CONFLICTS_MAX, ChangeError, Core},
     reports::wants_attempts,
     state::unit::{RetryLimit, UnitEvent},
     store::{Leases, NodeRow, RunRow, StoreError, UnitRow, Write},
@@ -11,10 +11,11 @@ use ferry_common::{
     id::{NodeId, RunId, UnitNumber},
     unit::{AttemptKey, Counters, Grant, Report},
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-/// Conflicts in a row after which a report is left for its repetition.
-const CONFLICTS_MAX: u32 = 20;
 /// Leases that one look takes up.
 pub(crate) const LEASES_MAX: u32 = 20_000;
 /// A node's last sign of life is stored about this often.
@@ -39,6 +40,8 @@ pub(crate) struct SyncAnswer {
     pub(crate) acks: Vec<(u64, bool)>,
     pub(crate) stops: Vec<(AttemptKey, &'static str)>,
     pub(crate) drain: bool,
+    /// Of runs that the node holds slots of, and whose bandwidth is limited: slots that they hold on all nodes.
+    pub(crate) run_slots: Vec<(RunId, u32)>,
 }
 
 /// Why a Sync has no answer.
@@ -80,7 +83,7 @@ impl Core {
         }
         let deadline = tokio::time::Instant::now() + ask.wait;
         loop {
-            // Made before looking: what comes meanwhile is not missed.
+            // What is offered while nobody waits is kept for who waits next.
             let offered = self.offers(&node.runtime);
             let offered = offered.notified();
             if !answer.drain {
@@ -90,11 +93,12 @@ impl Core {
             }
             let says_something = !answer.grants.is_empty() || !answer.acks.is_empty() || !answer.stops.is_empty();
             if says_something || tokio::time::Instant::now() >= deadline {
+                answer.run_slots = self.run_slots(&leased, &answer.grants).await?;
                 return Ok(answer);
             }
             tokio::select! {
                 _ = news.changed() => {}
-                () = offered, if ask.free_slots > 0 => {}
+                () = offered, if ask.free_slots > 0 && !answer.drain => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
             leased = self.store.leased_units(&Leases::OfNode(node.id.clone()), LEASES_MAX).await?;
@@ -103,6 +107,23 @@ impl Core {
                 return Ok(answer);
             }
         }
+    }
+
+    /// Slots of runs whose bandwidth is limited, of those that the node has something of.
+    async fn run_slots(&self, leased: &[UnitRow], grants: &[Grant]) -> Result<Vec<(RunId, u32)>, StoreError> {
+        let own: HashSet<&RunId> = leased.iter().map(|u| &u.run).chain(grants.iter().map(|g| &g.key.run)).collect();
+        let mut limited = Vec::new();
+        for run in own {
+            if self.store.run(run).await?.is_some_and(|run| run.activity.settings.bandwidth.is_some()) {
+                limited.push(run.clone());
+            }
+        }
+        if limited.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = self.store.held_slots().await?;
+        let slots_of = |run: &RunId| held.iter().filter(|h| h.run == *run).map(|h| h.slots).sum();
+        Ok(limited.into_iter().map(|run| (run.clone(), slots_of(&run))).collect())
     }
 
     async fn see(&self, node: &NodeRow, draining: bool) -> Result<(), StoreError> {
@@ -163,8 +184,10 @@ impl Core {
                         tracing::info!(%run, unit = %number, from, to, "unit changes");
                         self.forget_progress(run, number);
                         self.ring();
-                        // To be had again, or its slot is.
-                        self.offer();
+                        if from == "Leased" || to == "Pending" {
+                            // To be had again, or its slot is.
+                            self.offer();
+                        }
                     }
                     return Ok(true);
                 }

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// Conflicts in a row after which a change is given up: another writer is not the reason any more.
-const CONFLICTS_MAX: u32 = 20;
+pub(crate) const CONFLICTS_MAX: u32 = 20;
 
 /// What units and commands add up to is believed for as long, or for so many times what it costs to find out.
 const TOTALS_AGE_MIN: Duration = Duration::from_millis(200);
@@ -223,6 +223,16 @@ impl Core {
     pub(crate) async fn change_run(
         &self,
         id: &RunId,
+        change: impl FnMut(RunRow) -> Result<Option<RunRow>, Refused> + Send,
+    ) -> Result<Option<RunRow>, ChangeError> {
+        self.change_run_and(id, &[], change).await
+    }
+
+    /// The same, with other writes in the same commit.
+    async fn change_run_and(
+        &self,
+        id: &RunId,
+        others: &[Write],
         mut change: impl FnMut(RunRow) -> Result<Option<RunRow>, Refused> + Send,
     ) -> Result<Option<RunRow>, ChangeError> {
         for _ in 0..CONFLICTS_MAX {
@@ -230,7 +240,9 @@ impl Core {
             let (from, revision) = (old.state.name(), old.revision);
             let Some(new) = change(old)? else { return Ok(None) };
             debug_assert_eq!(new.revision, revision);
-            match self.commit(vec![Write::UpdateRun(Box::new(new.clone()))]).await {
+            let mut writes = others.to_vec();
+            writes.push(Write::UpdateRun(Box::new(new.clone())));
+            match self.commit(writes).await {
                 Ok(()) => {
                     if new.state.name() != from {
                         tracing::info!(run = %id, from, to = new.state.name(), "run changes");
@@ -264,9 +276,20 @@ impl Core {
         &self,
         id: &RunId,
         event: RunEvent,
+        then: impl FnMut(&mut RunRow) + Send,
+    ) -> Result<Option<RunRow>, ChangeError> {
+        self.apply_to_run_and(id, &[], event, then).await
+    }
+
+    /// The same, with other writes in the same commit.
+    pub(crate) async fn apply_to_run_and(
+        &self,
+        id: &RunId,
+        others: &[Write],
+        event: RunEvent,
         mut then: impl FnMut(&mut RunRow) + Send,
     ) -> Result<Option<RunRow>, ChangeError> {
-        self.change_run(id, |mut row| {
+        self.change_run_and(id, others, |mut row| {
             row.state = row.state.apply(event.clone())?;
             then(&mut row);
             Ok(Some(row))

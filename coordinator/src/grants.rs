@@ -15,7 +15,7 @@ use crate::{
     store::{ChunkRow, NodeRow, RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
-    activity::Activity,
+    activity::{Activity, Settings},
     clock::Millis,
     failure::{Failure, Retry, with_causes},
     id::{AttemptNumber, LeaseToken, NodeId, UnitNumber},
@@ -27,6 +27,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Files that a listing samples for columns and types.
 const SAMPLE_FILES_MAX: u32 = 20;
+/// Times that one call goes for units while others are faster.
+const ROUNDS_MAX: u32 = 20;
 /// Pending units that are read at once.
 const LINE_UNITS_MAX: u32 = 500;
 /// So long after the start of a run's copying a node takes no second unit while others have none: whoever asks first would
@@ -43,8 +45,8 @@ const SPLIT_BYTES_MIN: u64 = 64 << 20;
 struct Picked {
     run: Arc<RunRow>,
     unit: UnitRow,
-    /// Slots that the run holds with it.
-    held: u32,
+    /// Slots that the run holds with it, if that is known by now.
+    held: Option<u32>,
     /// Keeps others off.
     _going: Going,
 }
@@ -53,13 +55,16 @@ impl Core {
     /// Leases pending units to the node, run by run in turn.
     pub(crate) async fn grant(&self, node: &NodeRow, free: u32) -> Result<Vec<Grant>, StoreError> {
         let mut grants = Vec::new();
-        while grants.len() < free as usize {
+        for _ in 0..ROUNDS_MAX {
             let picked = self.pick(node, free - grants.len() as u32).await?;
             if picked.is_empty() {
                 break;
             }
             for granted in join_all(picked.into_iter().map(|picked| self.grant_one(node, picked))).await {
                 grants.extend(granted?);
+            }
+            if grants.len() >= free as usize {
+                break;
             }
         }
         Ok(grants)
@@ -71,18 +76,23 @@ impl Core {
             matches!(r.state, RunState::Planning | RunState::Copying) && r.activity.source.connect_via == node.runtime
         };
         let live = self.store.live_runs().await?;
-        let mut runs: Vec<_> = live.iter().filter(|r| may_give(r)).cloned().map(Arc::new).collect();
-        if runs.is_empty() {
+        let mut desk = self.desk.lock().await;
+        desk.keep_lines(&live);
+        let mut runs: Vec<_> = live.into_iter().filter(may_give).map(Arc::new).collect();
+        if runs.is_empty() || free == 0 {
             return Ok(Vec::new());
         }
-        let mut desk = self.desk.lock().await;
-        desk.keep_lines(live.iter().map(|run| &run.id));
         let now = self.now();
         let is_young = |run: &RunRow| run.times.copying.is_some_and(|began| now.since(began) < SPREAD);
         let is_capped = |run: &RunRow| run.activity.settings.parallel_copies.is_some();
         // A run that has all slots for itself takes what there is.
-        let matters = runs.len() > 1 || runs.iter().any(|run| is_young(run) || is_capped(run));
-        let held = match desk.held_lately(now, HELD_AGE_MAX).filter(|_| !matters) {
+        let any_young = runs.iter().any(|run| is_young(run));
+        let matters = runs.len() > 1 || any_young || runs.iter().any(|run| is_capped(run));
+        // Before the store is asked: a lease that is stored meanwhile counts twice, and not never.
+        let going = desk.going_by_run();
+        let known = desk.held_lately(now, HELD_AGE_MAX).filter(|_| !matters);
+        let is_fresh = known.is_none();
+        let held = match known {
             Some(held) => held,
             None => {
                 let held: Arc<Slots> = Arc::new(self.store.held_slots().await?.into_iter().collect());
@@ -91,14 +101,16 @@ impl Core {
             }
         };
         // With each unit of a young run others may have become idler.
-        let picked_max = if runs.iter().any(|run| is_young(run)) { 1 } else { free };
-        if picked_max < free && self.others_are_idler(node, &desk, &held).await? {
+        let picked_max = if any_young { 1 } else { free };
+        if any_young && self.others_are_idler(node, &desk, &held).await? {
             runs.retain(|run| !is_young(run));
         }
-        let held_by = |run: &RunRow| held.of_run(&run.id) + desk.going_of_run(&run.id);
+        let held_by = |run: &RunRow| held.of_run(&run.id) + going.get(&run.id).copied().unwrap_or(0);
         let parallel_max = |run: &RunRow| run.activity.settings.parallel_copies.unwrap_or(u32::MAX);
-        let mut candidates: Vec<_> =
-            runs.iter().map(|r| Candidate { held: held_by(r), held_max: parallel_max(r) }).collect();
+        let mut candidates: Vec<_> = runs
+            .iter()
+            .map(|r| Candidate { held: held_by(r), held_max: parallel_max(r), priority: r.activity.settings.priority })
+            .collect();
         let mut picked = Vec::new();
         while picked.len() < picked_max as usize {
             let Some(at) = next_run(&candidates) else { break };
@@ -109,7 +121,12 @@ impl Core {
                 continue;
             };
             candidates[at].held += 1;
-            picked.push(Picked { run: runs[at].clone(), unit, held: candidates[at].held, _going: going });
+            picked.push(Picked {
+                run: runs[at].clone(),
+                unit,
+                held: is_fresh.then_some(candidates[at].held),
+                _going: going,
+            });
         }
         Ok(picked)
     }
@@ -121,13 +138,13 @@ impl Core {
             let listing = self.store.unit(&run.id, UnitNumber::LISTING).await?;
             return Ok(listing.filter(|unit| unit.is_due(self.now())));
         }
-        if let Some(unit) = desk.next(&run.id) {
+        if let Some(unit) = desk.next(run) {
             return Ok(Some(unit));
         }
         // Those on their way are pending still.
         let limit = LINE_UNITS_MAX.saturating_add(desk.going());
-        desk.line_up(&run.id, self.store.pending_units(&run.id, self.now(), limit).await?);
-        Ok(desk.next(&run.id))
+        desk.line_up(run, self.store.pending_units(&run.id, self.now(), limit).await?);
+        Ok(desk.next(run))
     }
 
     /// Other nodes of the runtime have room and hold less than this one.
@@ -184,10 +201,14 @@ impl Core {
                 tracing::info!(run = %run.id, unit = %number, attempt = %lease.attempt, node = node.name, "unit is leased");
                 let mut live = self.live();
                 let live = live.entry(run.id.clone()).or_default();
-                live.peak_slots = live.peak_slots.max(picked.held);
+                live.peak_slots = live.peak_slots.max(picked.held.unwrap_or(0));
                 Ok(Some(grant))
             }
-            Err(StoreError::Conflict) => Ok(None),
+            Err(StoreError::Conflict) => {
+                // So will more of the line be.
+                self.desk.lock().await.forget_line(run);
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
@@ -209,7 +230,8 @@ impl Core {
             file: unit.file.clone(),
             scope: unit.scope.clone(),
             source: activity.source.clone(),
-            settings: activity.settings.clone(),
+            // Not for nodes to know: those of an older version take no setting that is new to them.
+            settings: Settings { priority: 0, ..activity.settings.clone() },
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
             staging: Access::open(&activity.staging)?.for_node(self.now())?,

@@ -2,7 +2,7 @@
 //! its lease long ago: the lease token decides, and the row's revision fences what was read before.
 
 use crate::{
-    core::{ChangeError, Core},
+    core::{CONFLICTS_MAX, ChangeError, Core},
     packing::units_of_page,
     state::{command::CommandState, run::RunState, unit::UnitEvent},
     store::{ChunkRow, CommandRow, RunRow, StoreError, Tail, UnitRow, Write},
@@ -16,8 +16,6 @@ use ferry_common::{
 use futures::future::join_all;
 use std::collections::HashMap;
 
-/// Conflicts in a row after which a report is left for its repetition.
-const CONFLICTS_MAX: u32 = 20;
 /// Longest end of a staged blob's name, such as `csv.gz`.
 const EXTENSION_BYTES_MAX: usize = 16;
 
@@ -81,20 +79,22 @@ impl Core {
         let Report { key, event, .. } = report;
         let token = key.token.clone();
         let change = match event {
-            Event::Listed(page) if !wants_attempts(run) => {
-                if !page.last {
-                    return Ok(true);
+            Event::Listed(page) => {
+                let is_taken = wants_attempts(run) && self.listed(key, page).await?;
+                if !is_taken && page.last {
+                    self.nobody_works_on(key).await?;
                 }
-                self.nobody_works_on(key).await?;
-                return Ok(true);
+                return Ok(!is_taken);
             }
-            Event::Listed(page) => return Ok(!self.listed(key, page).await?),
             Event::Failed(failure) => {
                 tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, code = %failure.code, "attempt failed: {}", failure.message);
                 let limit = self.retry_limit(run, key.unit);
                 UnitEvent::AttemptFailed { token, failure: failure.clone(), limit }
             }
-            Event::GivenBack | Event::ChunkStaged(_) | Event::Completed { .. } => UnitEvent::GivenBack { token },
+            Event::GivenBack => UnitEvent::GivenBack { token },
+            Event::ChunkStaged(_) | Event::Completed { .. } => {
+                return Ok(self.staged(run, std::slice::from_ref(report)).await?.iter().all(|(_, refused)| *refused));
+            }
         };
         Ok(!self.change_unit(&key.run, key.unit, |_| Some(change.clone())).await?)
     }

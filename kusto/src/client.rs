@@ -192,11 +192,13 @@ impl Client {
         }
         let response = request.send().await.map_err(|e| self.failed(e))?;
         let status = response.status().as_u16();
-        let activity_id =
-            response.headers().get("x-ms-activity-id").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let activity_id = header("x-ms-activity-id").to_owned();
+        let retry_after = header("retry-after").parse().ok().map(Duration::from_secs);
         let body = self.body(response).await?;
         if !matches!(status, 200 | 202) {
-            return Err(ServiceError::from_body(status, &body, &activity_id).into());
+            let error = ServiceError::from_body(status, &body, &activity_id);
+            return Err(ServiceError { retry_after, ..error }.into());
         }
         Ok((body, activity_id))
     }

@@ -1,6 +1,7 @@
 //! What can go wrong with a request, judged: did it reach the service, may it have had an effect, can a repeat help.
 
 use serde_json::Value;
+use std::time::Duration;
 
 /// A request that did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,8 @@ pub struct ServiceError {
     pub permanent: bool,
     /// The service's own id of the request, for its support.
     pub activity_id: String,
+    /// How long the service asks to wait before another try (`Retry-After`, in seconds).
+    pub retry_after: Option<Duration>,
 }
 
 impl ServiceError {
@@ -113,7 +116,15 @@ impl ServiceError {
             None => is_permanent_status(status),
         };
         let activity_id = error.pointer("/@context/activityId").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Self { status, code: text("code"), exception, message: clipped(&message), permanent, activity_id }
+        Self {
+            status,
+            code: text("code"),
+            exception,
+            message: clipped(&message),
+            permanent,
+            activity_id,
+            retry_after: None,
+        }
     }
 
     fn plain(status: u16, message: &str) -> Self {
@@ -125,6 +136,7 @@ impl ServiceError {
             message: clipped(message),
             permanent: is_permanent_status(status),
             activity_id: String::new(),
+            retry_after: None,
         }
     }
 

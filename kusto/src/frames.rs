@@ -142,6 +142,7 @@ fn partial_failure(message: &str) -> ServiceError {
         message: message.to_owned(),
         permanent: false,
         activity_id: String::new(),
+        retry_after: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checked settings of a node.
 
-use crate::{Timetable, read::Roots};
-use ferry_common::id::RuntimeName;
+use crate::read::Roots;
+use ferry_common::{id::RuntimeName, timetable::Timetable};
 use std::net::SocketAddr;
 
 /// Settings of a node.

@@ -8,7 +8,7 @@
 //! yet reported is never named by an ingest command: the next attempt stages the same records under its own name.
 
 use crate::{
-    bandwidth::Bandwidth,
+    bandwidth::Throttle,
     compress,
     convert::FileFacts,
     cut::{Cut, CutError, Cutter},
@@ -48,7 +48,7 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
     key: &AttemptKey,
     work: CopyWork,
     roots: Roots,
-    bandwidth: &Arc<Bandwidth>,
+    throttle: &Throttle,
     progress: Arc<Progress>,
     stop: &CancellationToken,
     staged: impl FnMut(Chunk) -> F,
@@ -79,7 +79,7 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
         tokio::time::sleep(STOP_GRACE).await;
     };
     let uploaded = tokio::select! {
-        result = stage::upload(&*storage, bandwidth, received, staged) => result,
+        result = stage::upload(&*storage, throttle, received, staged) => result,
         () = stopped_for_long => Ok(()),
     };
     // The threads end by themselves: their channels are closed or their stop is set.

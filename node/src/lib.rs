@@ -20,6 +20,5 @@ pub mod record;
 mod slots;
 mod stage;
 
-pub use bandwidth::Timetable;
 pub use config::NodeConfig;
 pub use link::{LinkError, run, run_over};

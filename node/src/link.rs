@@ -1,6 +1,6 @@
 //! The talk with the coordinator: register, sync, leave. The node dials; everything it says may be said again.
 
-use crate::{NodeConfig, bandwidth::Bandwidth, health, slots::Slots, stage};
+use crate::{NodeConfig, bandwidth::Bandwidth, health, slots::Slots};
 use ferry_common::{
     failure::{backoff, with_causes},
     id::NodeId,
@@ -72,7 +72,7 @@ where
             .await
             .map_err(|source| LinkError::Health { address, source })?;
     }
-    let bandwidth = Bandwidth::new(config.bandwidth.clone(), stage::BLOCK_BYTES_MAX);
+    let bandwidth = Bandwidth::new(config.bandwidth.clone());
     let slots = Slots::new(config.slots, config.roots.clone(), bandwidth);
     let mut link =
         Link { node: NodeId::generate(), client, config, slots, ready, failures: 0, draining: false, stopping: false };
@@ -215,6 +215,12 @@ where
                 Ok(grant) => self.slots.start(grant),
                 // The lease runs out, and a node that understands it gets the unit.
                 Err(e) => tracing::error!("a grant that cannot be read is passed over: {e}"),
+            }
+        }
+        for held in response.run_slots {
+            match held.run_id.parse() {
+                Ok(run) => self.slots.share_bandwidth(&run, held.slots),
+                Err(e) => tracing::warn!("slots of a run that cannot be read: {e}"),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What runs at once on a node: attempts in slots, and the reports that wait for an acknowledgement.
 
 use crate::{
-    bandwidth::Bandwidth,
+    bandwidth::{Bandwidth, Throttle},
     copy::{self, Copied},
     list,
     progress::Progress,
@@ -9,12 +9,14 @@ use crate::{
 };
 use ferry_common::{
     failure::Failure,
+    id::RunId,
+    timetable::Timetable,
     unit::{AttemptKey, Counters, Event, Grant, Report, Work},
 };
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -116,6 +118,8 @@ pub(crate) struct Slots {
     outbox: Arc<Outbox>,
     roots: Roots,
     bandwidth: Arc<Bandwidth>,
+    /// Of runs whose bandwidth is limited, as long as they have attempts here.
+    run_bandwidths: Arc<Mutex<HashMap<RunId, Weak<Bandwidth>>>>,
     count: u32,
     ended: Arc<Notify>,
 }
@@ -127,6 +131,7 @@ impl Slots {
             outbox: Arc::new(Outbox::new()),
             roots,
             bandwidth: Arc::new(bandwidth),
+            run_bandwidths: Arc::default(),
             count,
             ended: Arc::default(),
         }
@@ -157,6 +162,27 @@ impl Slots {
         self.lock().iter().filter(goes_on).map(|(key, running)| (key.clone(), running.progress.counters())).collect()
     }
 
+    /// What attempts of the run keep to here, all together.
+    fn bandwidth_of(&self, run: &RunId, timetable: &Timetable) -> Arc<Bandwidth> {
+        let mut all = self.run_bandwidths.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, bandwidth| bandwidth.strong_count() > 0);
+        if let Some(known) = all.get(run).and_then(Weak::upgrade) {
+            return known;
+        }
+        let new = Arc::new(Bandwidth::new(timetable.clone()));
+        all.insert(run.clone(), Arc::downgrade(&new));
+        new
+    }
+
+    /// The run holds so many slots on all nodes.
+    pub(crate) fn share_bandwidth(&self, run: &RunId, everywhere: u32) {
+        let all = self.run_bandwidths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bandwidth) = all.get(run).and_then(Weak::upgrade) {
+            let here = self.lock().keys().filter(|key| key.run == *run).count();
+            bandwidth.share(u32::try_from(here).unwrap_or(u32::MAX), everywhere);
+        }
+    }
+
     /// Waits until an attempt has ended.
     pub(crate) async fn ended(&self) {
         self.ended.notified().await;
@@ -178,6 +204,12 @@ impl Slots {
             all.insert(key.clone(), running);
         }
         tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt begins");
+        // Made before the share is told that comes with the grant.
+        let of_run = match &grant.work {
+            Work::Copy(copy) => copy.settings.bandwidth.as_ref().map(|table| self.bandwidth_of(&key.run, table)),
+            Work::List { .. } => None,
+        };
+        let throttle = Throttle::new(self.bandwidth.clone(), of_run);
         let slots = self.clone();
         tokio::spawn(async move {
             let path = match &grant.work {
@@ -185,7 +217,7 @@ impl Slots {
                 Work::Copy(copy) => copy.file.path.clone(),
             };
             // In a task of its own, so that a panic ends the attempt and not the node.
-            let attempt = tokio::spawn(slots.clone().attempt(grant, progress, stop));
+            let attempt = tokio::spawn(slots.clone().attempt(grant, throttle, progress, stop));
             let event = match attempt.await {
                 Ok(Ok(event)) => event,
                 Ok(Err(failure)) => Some(Event::Failed(failure)),
@@ -211,6 +243,7 @@ impl Slots {
     async fn attempt(
         self,
         grant: Grant,
+        throttle: Throttle,
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<Option<Event>, Failure> {
@@ -222,8 +255,7 @@ impl Slots {
                     let (outbox, key) = (outbox.clone(), of.clone());
                     async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
                 };
-                let copied =
-                    copy::copy(&key, *work, self.roots.clone(), &self.bandwidth, progress, &stop, staged).await?;
+                let copied = copy::copy(&key, *work, self.roots.clone(), &throttle, progress, &stop, staged).await?;
                 let completed = |Copied { counters, chunks, files, quarantine }| Event::Completed {
                     counters,
                     chunks,

@@ -1,19 +1,17 @@
 //! Blocks to staging blobs. Blocks go up while the chunk is still being cut; a chunk is never in memory as a whole.
 
-use crate::bandwidth::Bandwidth;
+use crate::bandwidth::Throttle;
 use bytes::Bytes;
 use ferry_common::{
     failure::Failure,
     storage::{BlobWriter, StagingStorage, StorageError},
     unit::Chunk,
 };
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 use tokio::{sync::mpsc, task::JoinSet};
 
 /// Size of a block, but for the last of a blob.
 pub(crate) const BLOCK_BYTES: usize = 4 << 20;
-/// The same, for those who count in other numbers.
-pub(crate) const BLOCK_BYTES_MAX: NonZeroU32 = NonZeroU32::new(BLOCK_BYTES as u32).unwrap();
 /// Blocks of one attempt that are on their way at once.
 const BLOCKS_IN_FLIGHT_MAX: usize = 3;
 /// Blocks that wait to be sent.
@@ -44,7 +42,7 @@ pub(crate) enum Piece {
 /// Uploads pieces until there are no more. `staged` hears of each chunk once its blob is committed.
 pub(crate) async fn upload<F>(
     storage: &dyn StagingStorage,
-    bandwidth: &Arc<Bandwidth>,
+    throttle: &Throttle,
     mut pieces: mpsc::Receiver<Piece>,
     mut staged: impl FnMut(Chunk) -> F,
 ) -> Result<(), Failure>
@@ -56,7 +54,7 @@ where
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Begin(target, name) => {
-                let open = Some(OpenBlob::new(storage.create(&name).await?.into(), bandwidth.clone()));
+                let open = Some(OpenBlob::new(storage.create(&name).await?.into(), throttle.clone()));
                 match target {
                     Target::Chunk => chunk_blob = open,
                     Target::Quarantine => quarantine = open,
@@ -82,27 +80,27 @@ where
 
 struct OpenBlob {
     writer: Arc<dyn BlobWriter>,
-    bandwidth: Arc<Bandwidth>,
+    throttle: Throttle,
     in_flight: JoinSet<Result<(), StorageError>>,
     blocks: u32,
     bytes: u64,
 }
 
 impl OpenBlob {
-    fn new(writer: Arc<dyn BlobWriter>, bandwidth: Arc<Bandwidth>) -> Self {
-        Self { writer, bandwidth, in_flight: JoinSet::new(), blocks: 0, bytes: 0 }
+    fn new(writer: Arc<dyn BlobWriter>, throttle: Throttle) -> Self {
+        Self { writer, throttle, in_flight: JoinSet::new(), blocks: 0, bytes: 0 }
     }
 
     async fn add(&mut self, block: Bytes) -> Result<(), Failure> {
         while self.in_flight.len() >= BLOCKS_IN_FLIGHT_MAX {
             self.join_one().await?;
         }
-        let (writer, bandwidth) = (self.writer.clone(), self.bandwidth.clone());
+        let (writer, throttle) = (self.writer.clone(), self.throttle.clone());
         let (index, offset) = (self.blocks, self.bytes);
         self.blocks += 1;
         self.bytes += block.len() as u64;
         self.in_flight.spawn(async move {
-            bandwidth.pass(block.len()).await;
+            throttle.pass(block.len()).await;
             writer.stage_block(index, offset, block).await
         });
         Ok(())

@@ -18,6 +18,7 @@ pub struct Postgres {
     port: u16,
     /// The user that it runs as, where that is another one.
     user: Option<(u32, u32)>,
+    setting: &'static str,
 }
 
 /// User and group of `postgres`: the server does not run as root.
@@ -38,11 +39,19 @@ fn program_of(name: &str) -> PathBuf {
 }
 
 impl Postgres {
-    /// Starts a server.
+    /// Starts a server that does not wait for the disk: what it keeps lives as long as the machine.
     ///
     /// # Panics
     /// When it does not come up.
     pub async fn start() -> Self {
+        Self::start_with("fsync=off").await
+    }
+
+    /// Starts a server with a setting.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_with(setting: &'static str) -> Self {
         // A folder of its own: the server's user may not look into other people's.
         let folder = TempDir::new().expect("folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
@@ -61,17 +70,16 @@ impl Postgres {
         let output = init.output().expect("initdb");
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let port = free_port();
-        let program = Self::serve(&folder, user, port);
-        let postgres = Self { program, folder, port, user };
+        let program = Self::serve(&folder, user, port, setting);
+        let postgres = Self { program, folder, port, user, setting };
         postgres.wait_ready().await;
         postgres
     }
 
-    fn serve(folder: &TempDir, user: Option<(u32, u32)>, port: u16) -> Program {
+    fn serve(folder: &TempDir, user: Option<(u32, u32)>, port: u16, setting: &str) -> Program {
         let mut command = as_user(user, &program_of("postgres"));
         command.arg("-D").arg(folder.path().join("data"));
-        for setting in ["listen_addresses=127.0.0.1", &format!("port={port}"), "unix_socket_directories=", "fsync=off"]
-        {
+        for setting in ["listen_addresses=127.0.0.1", &format!("port={port}"), "unix_socket_directories=", setting] {
             command.args(["-c", setting]);
         }
         Program::start(command, folder.path().join("postgres.log"))
@@ -115,7 +123,7 @@ impl Postgres {
 
     /// Starts it again.
     pub async fn resume(&mut self) {
-        self.program = Self::serve(&self.folder, self.user, self.port);
+        self.program = Self::serve(&self.folder, self.user, self.port, self.setting);
         self.wait_ready().await;
     }
 }

@@ -7,6 +7,7 @@ mod copies;
 mod deaths;
 mod faults;
 mod formats;
+mod limits;
 mod parser;
 mod publish;
 mod queued;

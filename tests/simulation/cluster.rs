@@ -122,6 +122,7 @@ fn service(status: u16, code: &str, permanent: bool) -> KustoError {
         message: format!("simulated {code}"),
         permanent,
         activity_id: String::new(),
+        retry_after: None,
     })
 }
 

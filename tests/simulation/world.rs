@@ -10,9 +10,10 @@ use ferry_common::{
     activity::{Activity, Ingestion},
     clock::{Clock, Millis},
     id::{RunId, RuntimeName},
+    timetable::Timetable,
 };
 use ferry_coordinator::{Limits, rehearsal::Rehearsal};
-use ferry_node::{NodeConfig, Timetable, read::Roots};
+use ferry_node::{NodeConfig, read::Roots};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,

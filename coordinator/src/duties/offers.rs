@@ -23,7 +23,10 @@ pub(super) async fn offer(core: Arc<Core>, shutdown: CancellationToken) {
 }
 
 async fn offer_once(core: &Core) -> Result<(), StoreError> {
-    for run in core.store.live_runs().await?.iter().filter(|run| wants_attempts(run)) {
+    let runs = core.store.live_runs().await?;
+    // What is remembered of others, such as those that a page asked for, is of no use any more.
+    core.live().retain(|id, _| runs.iter().any(|run| run.id == *id));
+    for run in runs.iter().filter(|run| wants_attempts(run)) {
         if core.store.unit(&run.id, UnitNumber::LISTING).await?.is_some_and(|listing| listing.is_due(core.now())) {
             core.offer();
         }

@@ -26,6 +26,7 @@ use ferry_common::{
     unit::FileVersion,
 };
 use std::{
+    cmp::Reverse,
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -54,7 +55,9 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
         let looked = tokio::time::Instant::now();
         match core.store.live_runs().await {
             Err(e) => tracing::error!("runs: {e}"),
-            Ok(runs) => {
+            Ok(mut runs) => {
+                // Oldest first among equals.
+                runs.sort_by_key(|run| Reverse(run.activity.settings.priority));
                 let is_active = |r: &&RunRow| {
                     !r.state.is_final() && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
                 };
@@ -140,6 +143,7 @@ struct Driver {
     sink_was_reached: bool,
     recounts_failed: u32,
     publish_looks: u32,
+    has_dropped: bool,
     /// Since when this program drives the run.
     began: Millis,
 }
@@ -156,6 +160,7 @@ impl Driver {
             sink_was_reached: false,
             recounts_failed: 0,
             publish_looks: 0,
+            has_dropped: false,
         }
     }
 
@@ -299,6 +304,10 @@ impl Driver {
             return Ok(Next::Wait(LOOK_INTERVAL));
         }
         let counts = self.core.store.unit_counts(&self.id).await?;
+        if counts.failed + counts.pending + counts.leased > 0 {
+            // Something changed between the two looks.
+            return Ok(Next::Again);
+        }
         debug_assert_eq!(counts.total(), run.units);
         if let Some(failure) = too_many_skipped(run, &counts) {
             return self.fail(failure).await;
@@ -441,7 +450,10 @@ impl Driver {
 
     /// Drops what is not begun, follows what is in flight to its end, and ends the run.
     async fn drain(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
-        self.core.commit(vec![Write::DropUnits(self.id.clone())]).await?;
+        // All of them once; from then on only what comes back.
+        let drop = if self.has_dropped { Write::DropPending } else { Write::DropUnits };
+        self.core.commit(vec![drop(self.id.clone())]).await?;
+        self.has_dropped = true;
         // Nodes are told to stop with their next word, and give back when they write nothing more; a silent one's lease
         // ends.
         let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
@@ -465,8 +477,10 @@ impl Driver {
         let kept = totals.commands;
         let doubtful = self.core.store.doubtful_commands(&self.id, DOUBTFUL_MAX).await?.len() as u64;
         let in_flight = kept.issued + doubtful;
+        // What came back since the last look goes with it.
+        let others = [Write::DropUnits(self.id.clone())];
         self.core
-            .apply_to_run(&self.id, RunEvent::Drained, |row| {
+            .apply_to_run_and(&self.id, &others, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);
                 row.totals = Some(totals);
                 row.sweep_at = Some(now);

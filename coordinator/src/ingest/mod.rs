@@ -15,7 +15,7 @@ use crate::{
     access::{self, Access},
     core::{ChangeError, Core, Sinks},
     state::{
-        command::{CommandEvent, CommandState, Sent},
+        command::{CommandEvent, CommandState, Sent, THROTTLED_WAIT},
         unit::{RetryLimit, UnitEvent, UnitState},
     },
     store::{CommandRow, RunRow, StoreError, Write},
@@ -32,7 +32,11 @@ use ferry_kusto::{
     queued::{Queue, Queued},
 };
 use futures::{StreamExt as _, stream};
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Commands in flight where the cluster does not tell its capacity.
 const CAPACITY_UNKNOWN: u32 = 2;
@@ -44,6 +48,8 @@ const CAPACITY_AGE_MAX: Duration = Duration::from_secs(60);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// So long after its making, parts of the cluster may not know a table yet.
 const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
+/// Longest wait that a cluster may ask for; it is stretched by up to a half.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Waits between looks: short at first, then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
@@ -285,8 +291,18 @@ impl Ingester {
             self.change(command, CommandEvent::Refused(failure.clone())).await?;
             return Ok(Some(failure));
         }
-        self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled }).await?;
+        let asked = error.service().and_then(|e| e.retry_after);
+        let event = self.postponed(&command, throttled, asked);
+        self.change(command, event).await?;
         Ok(Some(Failure { retry: Retry::Backoff, ..failure }))
+    }
+
+    /// The command surely had no effect, and may be sent again: those that were turned away together come back one by one.
+    fn postponed(&self, command: &CommandRow, throttled: bool, asked: Option<Duration>) -> CommandEvent {
+        let least = asked.unwrap_or(if throttled { THROTTLED_WAIT } else { Duration::ZERO }).min(RETRY_AFTER_MAX);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((&command.tag, command.state.failures()));
+        let spread = (hash % 1_000) as f64 / 1_000.0;
+        CommandEvent::Postponed { now: self.core.now(), throttled, least: least.mul_f64(1.0 + spread / 2.0) }
     }
 
     async fn render(&self, run: &RunRow, command: &CommandRow) -> Result<Result<Ingest, Failure>, StoreError> {

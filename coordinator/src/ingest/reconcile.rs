@@ -71,7 +71,7 @@ impl Ingester {
                     );
                     CommandEvent::Refused(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Never, message))
                 }
-                Ok(Verdict::NoEffect) => CommandEvent::Postponed { now: self.core.now(), throttled: false },
+                Ok(Verdict::NoEffect) => self.postponed(&command, false, None),
                 Ok(Verdict::Operation(operation)) => CommandEvent::Accepted { operation },
                 Ok(Verdict::Open) => match self.gives_up(&command, &sent, None) {
                     Some(failure) => CommandEvent::Refused(failure),

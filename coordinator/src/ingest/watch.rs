@@ -8,11 +8,13 @@ use crate::{
 };
 use ferry_common::failure::{Code, Failure, Fault, Retry, redact};
 use ferry_kusto::{KustoError, RequestId, Table, commands};
-use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use std::{collections::HashMap, time::Duration};
 
 /// Operations that one request asks for.
 const OPERATIONS_MAX: u32 = 200;
+/// Commands that are confirmed at once.
+const CONFIRMED_AT_ONCE: usize = 8;
 /// An operation that the cluster does not list this long after it was named is lost.
 const UNLISTED_MAX: Duration = Duration::from_secs(600);
 
@@ -120,7 +122,8 @@ impl Ingester {
                     Ok(Some(failure))
                 }
                 Ok(None) => {
-                    self.change(command, CommandEvent::Postponed { now, throttled: false }).await?;
+                    let event = self.postponed(&command, false, None);
+                    self.change(command, event).await?;
                     Ok(None)
                 }
                 Ok(Some(extents)) => {
@@ -144,7 +147,8 @@ impl Ingester {
                 Ok(None)
             }
             "Throttled" => {
-                self.change(command, CommandEvent::Postponed { now, throttled: true }).await?;
+                let event = self.postponed(&command, true, None);
+                self.change(command, event).await?;
                 Ok(None)
             }
             "Failed" | "BadInput" => self.operation_failed(run, command, operation, step).await,
@@ -178,7 +182,8 @@ impl Ingester {
         let may_pass = operation.should_retry || (is_unknown && is_table_new(run, self.core.now()));
         let is_transient = may_pass && operation.state == "Failed";
         if is_transient && command.state.failures() < self.core.limits.command_failures_max {
-            self.change(command, CommandEvent::Postponed { now: self.core.now(), throttled: false }).await?;
+            let event = self.postponed(&command, false, None);
+            self.change(command, event).await?;
             return Ok(Some(Failure::new(Code::SinkFailed, Fault::Sink, Retry::Backoff, words)));
         }
         let failure = Failure::new(Code::IngestRejected, Fault::Sink, Retry::Never, words);
@@ -210,15 +215,16 @@ impl Ingester {
         }
         let counted = self.rows_counted(run, &finished).await;
         step.has_confirmed = true;
-        // Side by side: each is a commit.
-        let confirmed: Vec<_> = finished
+        // Some side by side: each is a commit, and all of a run wait for one row of PostgreSQL.
+        let confirmations: Vec<_> = finished
             .into_iter()
             .map(|command| {
                 let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
                 self.confirm(command, rows)
             })
             .collect();
-        for failure in join_all(confirmed).await {
+        let confirmed: Vec<_> = stream::iter(confirmations).buffer_unordered(CONFIRMED_AT_ONCE).collect().await;
+        for failure in confirmed {
             if let Some(failure) = failure? {
                 self.note(failure, step);
             }

@@ -114,6 +114,11 @@ impl NodeService for NodeRpc {
                 .map(|(key, reason)| pb::Stop { key: Some(key.into()), reason: reason.to_owned() })
                 .collect(),
             drain: answer.drain,
+            run_slots: answer
+                .run_slots
+                .into_iter()
+                .map(|(run, slots)| pb::RunSlots { run_id: run.to_string(), slots })
+                .collect(),
             lease_ttl_ms: self.core.limits.lease_ttl.as_millis() as u64,
         }))
     }

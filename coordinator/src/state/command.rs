@@ -78,6 +78,8 @@ pub enum CommandEvent {
         now: Millis,
         /// The cluster is busy: no fault of the command.
         throttled: bool,
+        /// Wait at least for this.
+        least: Duration,
     },
     /// Whether it had an effect is not known.
     OutcomeUnknown,
@@ -93,7 +95,7 @@ pub enum CommandEvent {
 }
 
 /// Wait after a throttled sending. The scheduler sends no more than the cluster's capacity, so it need not grow.
-const THROTTLED_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const THROTTLED_WAIT: Duration = Duration::from_secs(2);
 
 impl CommandState {
     /// A command that was never sent.
@@ -111,11 +113,11 @@ impl CommandState {
             }
             (
                 Self::Planned { failures, sent: Some(_), .. } | Self::Issued { failures, .. },
-                E::Postponed { now, throttled },
+                E::Postponed { now, throttled, least },
             ) => {
                 let failures = failures + u32::from(!throttled);
                 let wait = if throttled { THROTTLED_WAIT } else { backoff(failures, 0.5) };
-                Ok(Self::Planned { failures, not_before: now.plus(wait), sent: None })
+                Ok(Self::Planned { failures, not_before: now.plus(wait.max(least)), sent: None })
             }
             (Self::Issued { failures, sent, .. }, E::OutcomeUnknown) => {
                 Ok(Self::Planned { failures, not_before: Millis(0), sent: Some(sent) })
@@ -194,13 +196,13 @@ mod tests {
             CommandState::Confirmed { rows: None, at: Millis(1), sent: None, operation: None },
             CommandState::Rejected { failure: Failure::internal("x") },
         ];
-        let now = Millis(5);
+        let (now, least) = (Millis(5), Duration::ZERO);
         #[rustfmt::skip]
         let table: [(CommandEvent, [&str; 3]); 6] = [
             //                                                           new          in doubt     issued
             (CommandEvent::Sending(sent()),                            ["Planned",   "",          ""]),
             (CommandEvent::Accepted { operation: "o".to_owned() },     ["",          "Issued",    ""]),
-            (CommandEvent::Postponed { now, throttled: true },         ["",          "Planned",   "Planned"]),
+            (CommandEvent::Postponed { now, throttled: true, least },         ["",          "Planned",   "Planned"]),
             (CommandEvent::OutcomeUnknown,                             ["",          "",          "Planned"]),
             (CommandEvent::Finished { rows: Some(1), now },            ["",          "Confirmed", "Confirmed"]),
             (CommandEvent::Refused(Failure::internal("x")),            ["",          "Rejected",  "Rejected"]),
@@ -220,7 +222,10 @@ mod tests {
         let doubtful = CommandState::NEW.apply(CommandEvent::Sending(sent.clone())).unwrap();
         assert!(doubtful.is_in_flight());
         assert!(doubtful.clone().apply(CommandEvent::Sending(sent)).is_err());
-        let clear = doubtful.apply(CommandEvent::Postponed { now: Millis(5), throttled: false }).unwrap();
+        let (now, least) = (Millis(5), Duration::from_secs(60));
+        let clear = doubtful.apply(CommandEvent::Postponed { now, throttled: false, least }).unwrap();
+        let CommandState::Planned { not_before, .. } = &clear else { panic!("{clear:?}") };
+        assert!(not_before.since(now) >= least, "a service that asks for a while gets it");
         assert!(!clear.is_in_flight());
     }
 }

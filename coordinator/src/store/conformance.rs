@@ -15,6 +15,7 @@ use ferry_common::{
     id::{AttemptNumber, ChunkNumber, LeaseToken, NodeId, RunId, RuntimeName, UnitNumber},
     unit::{Chunk, Counters, FileVersion, Scope},
 };
+use std::time::Duration;
 
 const ACTIVITY: &str = "{name: a, source: {type: FileSystem, folderPath: /d, format: {type: Json}}, \
     sink: {type: AzureDataExplorer, endpoint: 'http://127.0.0.1:1', database: D, table: T}, \
@@ -221,6 +222,9 @@ async fn units(store: &dyn Store) {
     store.commit(vec![Write::UpdateUnit(Box::new(back))]).await.unwrap();
 
     let stale = store.unit(&id, UnitNumber(1)).await.unwrap().unwrap();
+    store.commit(vec![Write::DropPending(id.clone())]).await.unwrap();
+    let counts = store.unit_counts(&id).await.unwrap();
+    assert_eq!((counts.dropped, counts.staged, counts.leased), (1, 1, 1), "what is staged stays");
     store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
     let counts = store.unit_counts(&id).await.unwrap();
     assert_eq!((counts.dropped, counts.leased, counts.total()), (2, 1, 3), "a lease outlives the drop");
@@ -279,7 +283,8 @@ async fn chunks_and_commands(store: &dyn Store) {
     assert_eq!(store.due_commands(&id, Millis(0), 9).await.unwrap().len(), 2, "a doubtful command must not be sent");
 
     let doubtful = CommandRow { revision: 2, ..doubtful };
-    let postponed = step(doubtful, CommandEvent::Postponed { now: Millis(1_000), throttled: true });
+    let postponed =
+        step(doubtful, CommandEvent::Postponed { now: Millis(1_000), throttled: true, least: Duration::ZERO });
     store.commit(vec![Write::UpdateCommand(Box::new(postponed))]).await.unwrap();
     assert_eq!(store.due_commands(&id, Millis(1_000), 9).await.unwrap().len(), 2, "a command waits for its time");
     assert_eq!(store.due_commands(&id, Millis(100_000), 9).await.unwrap().len(), 3);

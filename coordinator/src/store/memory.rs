@@ -42,6 +42,13 @@ impl Tables {
         driver.filter(|driver| driver.epoch == epoch).ok_or(StoreError::Conflict)
     }
 
+    fn drop_units(&mut self, run: &RunId, which: impl Fn(&UnitState) -> bool) {
+        for unit in self.units.values_mut().filter(|u| u.run == *run && which(&u.state)) {
+            unit.state = UnitState::Dropped;
+            unit.revision += 1;
+        }
+    }
+
     fn apply(&mut self, write: Write) -> Result<(), StoreError> {
         match write {
             Write::InsertRun(run) => insert(&mut self.runs, run.id.clone(), RunRow { revision: 1, ..*run }),
@@ -90,12 +97,11 @@ impl Tables {
                 Ok(())
             }
             Write::DropUnits(run) => {
-                for unit in self.units.values_mut().filter(|u| u.run == run) {
-                    if matches!(unit.state, UnitState::Pending { .. } | UnitState::Staged { .. }) {
-                        unit.state = UnitState::Dropped;
-                        unit.revision += 1;
-                    }
-                }
+                self.drop_units(&run, |state| matches!(state, UnitState::Pending { .. } | UnitState::Staged { .. }));
+                Ok(())
+            }
+            Write::DropPending(run) => {
+                self.drop_units(&run, |state| matches!(state, UnitState::Pending { .. }));
                 Ok(())
             }
             Write::ConfirmUnits { run, after, up_to } => {

@@ -367,8 +367,10 @@ pub enum Write {
     },
     /// All files of a run, when it is listed again. Only while it is planned.
     DeleteFiles(RunId),
-    /// Every unit of a run that is pending or staged becomes `Dropped`; leased ones come to an end of their own first.
+    /// Every unit of a run that is pending or staged becomes `Dropped`; leased ones come to an end of their own first. Reads all.
     DropUnits(RunId),
+    /// Every unit of a run that is pending becomes `Dropped`.
+    DropPending(RunId),
     /// Every staged unit with such a number becomes `Ingested`.
     ConfirmUnits {
         /// The run.

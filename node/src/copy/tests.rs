@@ -1,12 +1,13 @@
 //! Whole attempts on real files, staged into a folder and read back.
 
 use super::*;
-use crate::Timetable;
+use crate::bandwidth::Bandwidth;
 use ferry_common::{
     activity::{self, CreationTime, Format, Settings},
     id::{AttemptNumber, ChunkNumber, LeaseToken, UnitNumber},
     plan::{ColumnFrom, CopyColumn, CopyPlan},
     scalar::ScalarType,
+    timetable::Timetable,
     unit::{FileRange, Resume, StagingTarget},
 };
 use flate2::write::GzEncoder;
@@ -66,8 +67,9 @@ impl Bench {
         };
         let chunks = Mutex::new(Vec::new());
         let roots = Roots::new([self.folder.path().to_owned()]).unwrap();
-        let bandwidth = Arc::new(Bandwidth::new(Timetable::default(), stage::BLOCK_BYTES_MAX));
-        let result = copy(&key, work, roots, &bandwidth, Arc::default(), &CancellationToken::new(), |chunk| {
+        let bandwidth = Bandwidth::new(Timetable::default());
+        let throttle = Throttle::new(Arc::new(bandwidth), None);
+        let result = copy(&key, work, roots, &throttle, Arc::default(), &CancellationToken::new(), |chunk| {
             chunks.lock().unwrap().push(chunk);
             std::future::ready(())
         })

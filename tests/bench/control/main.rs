@@ -16,6 +16,7 @@ mod nodes;
 mod process;
 
 use clap::Parser;
+use ferry_tests::Postgres;
 use nodes::Fleet;
 use process::Coordinator;
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ struct Options {
     /// Slots of each node.
     #[arg(long, default_value_t = 4)]
     slots: u32,
-    /// `sqlite`, or the address of an empty PostgreSQL database.
+    /// `sqlite`, or `postgres`: a server of its own.
     #[arg(long, default_value = "sqlite")]
     store: String,
     /// A run of more units is cancelled after its first stage.
@@ -101,7 +102,11 @@ fn per_second(count: u64, time: Duration) -> String {
 
 async fn measure(options: &Options, units: u64) {
     let endpoint = cluster::start().await;
-    let mut coordinator = Coordinator::start(&options.ferry, &options.store);
+    let postgres = match options.store.as_str() {
+        "postgres" => Some(Postgres::start_with("fsync=on").await),
+        _ => None,
+    };
+    let mut coordinator = Coordinator::start(&options.ferry, postgres.as_ref().map(Postgres::url));
     coordinator.until_ready().await;
     let fleet = Fleet::start(&coordinator.grpc, options.nodes, options.slots, units).await;
     eprintln!("{units} units: {} nodes are registered", options.nodes);
@@ -151,12 +156,7 @@ async fn measure(options: &Options, units: u64) {
 async fn main() {
     ferry_common::install_tls_provider();
     let options = Options::parse();
-    println!(
-        "{} nodes of {} slots, store {}",
-        options.nodes,
-        options.slots,
-        options.store.split("://").next().unwrap_or_default()
-    );
+    println!("{} nodes of {} slots, store {}", options.nodes, options.slots, options.store);
     println!(
         "| units | listed | planned in | leased and staged | ingested | ended after | CPU | CPU idle before | peak memory | store | API median / worst |"
     );

@@ -24,16 +24,13 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// Starts one on a new store.
-    pub(crate) fn start(ferry: &Path, store: &str) -> Self {
+    /// Starts one on a new store: that of PostgreSQL, or a file of SQLite.
+    pub(crate) fn start(ferry: &Path, postgres: Option<String>) -> Self {
         // Beside the program, and not in a folder that may be memory: commits must reach a disk.
         let folder = TempDir::new_in(ferry.parent().expect("a folder")).unwrap();
         let address = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let (grpc, http) = (address(), address());
-        let store = match store {
-            "sqlite" => format!("sqlite:{}", folder.path().join("ferry.db").display()),
-            other => other.to_owned(),
-        };
+        let store = postgres.unwrap_or_else(|| format!("sqlite:{}", folder.path().join("ferry.db").display()));
         let process = Command::new(ferry)
             .args(["coordinator", "--grpc", &grpc, "--http", &http, "--store", &store])
             .stdout(Stdio::null())

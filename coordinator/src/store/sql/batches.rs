@@ -66,8 +66,16 @@ async fn write(pool: &AnyPool, batch: Vec<Commit>) {
             Err(error) => tracing::warn!("{} commits are tried one by one after: {error}", batch.len()),
         }
     }
+    let mut failure: Option<String> = None;
     for commit in batch {
-        let outcome = alone(pool, &commit.writes).await;
+        let outcome = match &failure {
+            None => alone(pool, &commit.writes).await,
+            // A database that is locked or full keeps each of them waiting.
+            Some(why) => Err(StoreError::Database(sqlx::Error::Protocol(format!("not tried after: {why}")))),
+        };
+        if let Err(StoreError::Database(error)) = &outcome {
+            failure.get_or_insert_with(|| error.to_string());
+        }
         let _ = commit.outcome.send(outcome);
     }
 }

@@ -4,6 +4,7 @@
 //! disk at each commit. Only one coordinator may have it open; a lock beside the file sees to that.
 
 mod batches;
+mod looks;
 mod rows;
 mod writes;
 
@@ -34,11 +35,6 @@ const READERS_MAX: u32 = 4;
 /// Connections of one coordinator to PostgreSQL.
 const CONNECTIONS_MAX: u32 = 8;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-
-const UNIT_COLUMNS: &str = "run_id, number, state_json, revision, path, relative_path, size_bytes, modified_ns, etag, \
-     attempts, data_read_bytes, data_written_bytes, staged_bytes, rows_read, rows_skipped, failure_json, node_name, \
-     scope_json, file_count, file_bytes, tail_json";
-const COMMAND_COLUMNS: &str = "run_id, unit, chunk, state_json, revision, tag, blob, row_count, raw_bytes";
 
 /// Where a store is.
 #[derive(Clone, PartialEq, Eq)]
@@ -173,14 +169,6 @@ fn lock_beside(path: &Path) -> Result<fs::File, String> {
     }
 }
 
-/// The name of a state as a word of a statement.
-fn quoted(state: &str) -> Result<String, StoreError> {
-    match state.chars().all(|c| c.is_ascii_alphabetic()) {
-        true => Ok(format!("'{state}'")),
-        false => Err(StoreError::Unreadable { table: "units", why: format!("no state is named {state:?}") }),
-    }
-}
-
 fn percent_encoded(path: &Path) -> String {
     let mut out = String::new();
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -240,7 +228,7 @@ impl Store for SqlStore {
     }
 
     async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError> {
-        let sql = format!("SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND number = $2");
+        let sql = looks::unit();
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(run.as_str())
             .bind(signed(number.0))
@@ -250,28 +238,21 @@ impl Store for SqlStore {
     }
 
     async fn pending_units(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
-        let sql = format!(
-            "SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND state = 'Pending' AND not_before_ms <= $2 \
-             ORDER BY size_bytes DESC, number LIMIT $3"
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(now.0).bind(i64::from(limit));
+        let query =
+            sqlx::query(AssertSqlSafe(looks::pending_units())).bind(run.as_str()).bind(now.0).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
     }
 
     async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
-        let select = format!("SELECT {UNIT_COLUMNS} FROM units WHERE state = 'Leased' AND");
+        let limit = i64::from(limit);
         let rows = match which {
             Leases::OfNode(node) => {
-                let sql = format!("{select} lease_node = $1 LIMIT $2");
-                sqlx::query(AssertSqlSafe(sql))
-                    .bind(node.as_str())
-                    .bind(i64::from(limit))
-                    .fetch_all(&self.readers)
-                    .await?
+                let query = sqlx::query(AssertSqlSafe(looks::leases_of_node())).bind(node.as_str());
+                query.bind(limit).fetch_all(&self.readers).await?
             }
             Leases::ExpiredAt(now) => {
-                let sql = format!("{select} lease_expires_ms <= $1 LIMIT $2");
-                sqlx::query(AssertSqlSafe(sql)).bind(now.0).bind(i64::from(limit)).fetch_all(&self.readers).await?
+                let query = sqlx::query(AssertSqlSafe(looks::expired_leases())).bind(now.0);
+                query.bind(limit).fetch_all(&self.readers).await?
             }
         };
         rows.iter().map(read_unit).collect()
@@ -284,15 +265,10 @@ impl Store for SqlStore {
         after: UnitNumber,
         limit: u32,
     ) -> Result<Vec<UnitRow>, StoreError> {
-        // As words of the statement: an index of some states serves only those who name one of them.
-        let in_state = match state {
-            Some(state) => format!("AND state = {}", quoted(state)?),
-            None => String::new(),
-        };
-        let sql = format!(
-            "SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND number > $2 {in_state} ORDER BY number LIMIT $3"
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(signed(after.0)).bind(i64::from(limit));
+        let query = sqlx::query(AssertSqlSafe(looks::files(state)?))
+            .bind(run.as_str())
+            .bind(signed(after.0))
+            .bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
     }
 
@@ -336,29 +312,15 @@ impl Store for SqlStore {
     }
 
     async fn retried_units(&self, run: &RunId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
-        let sql = format!(
-            "SELECT {UNIT_COLUMNS} FROM units WHERE run_id = $1 AND number > 0 AND state = 'Pending' \
-             AND failure_json <> 'null' ORDER BY number LIMIT $2"
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(limit));
+        let query = sqlx::query(AssertSqlSafe(looks::retried_units())).bind(run.as_str()).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
     }
 
     async fn has_open_units(&self, run: &RunId) -> Result<bool, StoreError> {
-        for state in ["Pending", "Leased"] {
-            let sql = format!(
-                "SELECT number FROM units WHERE run_id = $1 AND number > 0 AND state = {} LIMIT 1",
-                quoted(state)?
-            );
-            if sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).fetch_optional(&self.readers).await?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(sqlx::query(looks::OPEN_UNITS).bind(run.as_str()).fetch_optional(&self.readers).await?.is_some())
     }
 
     async fn held_slots(&self) -> Result<Vec<HeldSlots>, StoreError> {
-        let sql = "SELECT run_id, lease_node, COUNT(*) AS slots FROM units WHERE state = 'Leased' GROUP BY lease_node, run_id";
         let read = |row: &AnyRow| {
             Ok(HeldSlots {
                 run: id_of("units", row.try_get("run_id")?)?,
@@ -366,19 +328,18 @@ impl Store for SqlStore {
                 slots: count(row, "slots")? as u32,
             })
         };
-        sqlx::query(sql).fetch_all(&self.readers).await?.iter().map(read).collect()
+        sqlx::query(looks::HELD_SLOTS).fetch_all(&self.readers).await?.iter().map(read).collect()
     }
 
     async fn open_commands(&self, run: &RunId) -> Result<OpenCommands, StoreError> {
-        let sql = "SELECT (SELECT COUNT(*) FROM commands WHERE run_id = $1 AND state = 'Issued') AS issued, \
-             (SELECT COUNT(*) FROM (SELECT 1 FROM commands WHERE run_id = $1 AND state = 'Planned' LIMIT 1) AS p) AS planned, \
-             (SELECT COUNT(*) FROM (SELECT 1 FROM commands WHERE run_id = $1 AND state = 'Planned' AND is_doubtful = 1 \
-             LIMIT 1) AS d) AS doubtful";
-        let row = sqlx::query(sql).bind(run.as_str()).fetch_one(&self.readers).await?;
+        let any = async |sql: &'static str| -> Result<bool, StoreError> {
+            Ok(sqlx::query(sql).bind(run.as_str()).fetch_optional(&self.readers).await?.is_some())
+        };
+        let issued = sqlx::query(looks::ISSUED).bind(run.as_str()).fetch_one(&self.readers).await?;
         Ok(OpenCommands {
-            issued: count(&row, "issued")?,
-            any_planned: count(&row, "planned")? > 0,
-            any_doubtful: count(&row, "doubtful")? > 0,
+            issued: count(&issued, "issued")?,
+            any_planned: any(looks::ANY_PLANNED).await?,
+            any_doubtful: any(looks::ANY_DOUBTFUL).await?,
         })
     }
 
@@ -390,34 +351,23 @@ impl Store for SqlStore {
     }
 
     async fn commands(&self, run: &RunId, state: &str, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        let sql = format!(
-            "SELECT {COMMAND_COLUMNS} FROM commands WHERE run_id = $1 AND state = {} ORDER BY unit, chunk LIMIT $2",
-            quoted(state)?
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(limit));
+        let query = sqlx::query(AssertSqlSafe(looks::commands(state)?)).bind(run.as_str()).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_command).collect()
     }
 
     async fn due_commands(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        let sql = format!(
-            "SELECT {COMMAND_COLUMNS} FROM commands WHERE run_id = $1 AND state = 'Planned' AND is_doubtful = 0 \
-             AND not_before_ms <= $2 ORDER BY not_before_ms, unit, chunk LIMIT $3"
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(now.0).bind(i64::from(limit));
+        let query =
+            sqlx::query(AssertSqlSafe(looks::due_commands())).bind(run.as_str()).bind(now.0).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_command).collect()
     }
 
     async fn doubtful_commands(&self, run: &RunId, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        let sql = format!(
-            "SELECT {COMMAND_COLUMNS} FROM commands WHERE run_id = $1 AND state = 'Planned' AND is_doubtful = 1 \
-             ORDER BY unit, chunk LIMIT $2"
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(limit));
+        let query = sqlx::query(AssertSqlSafe(looks::doubtful_commands())).bind(run.as_str()).bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(read_command).collect()
     }
 
     async fn unit_commands(&self, run: &RunId, unit: UnitNumber) -> Result<Vec<CommandRow>, StoreError> {
-        let sql = format!("SELECT {COMMAND_COLUMNS} FROM commands WHERE run_id = $1 AND unit = $2 ORDER BY chunk");
+        let sql = looks::unit_commands();
         let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(signed(unit.0));
         query.fetch_all(&self.readers).await?.iter().map(read_command).collect()
     }

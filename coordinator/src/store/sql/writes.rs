@@ -237,6 +237,18 @@ async fn delete(
     Ok(())
 }
 
+async fn drop_units(connection: &mut AnyConnection, run: &RunId, which: &str) -> Result<(), StoreError> {
+    let sql =
+        format!("UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND {which}");
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(UnitState::Dropped.name())
+        .bind(json("units", &UnitState::Dropped)?)
+        .bind(run.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Applies all writes, or none.
 pub(super) async fn commit_all(connection: &mut AnyConnection, writes: &[Write]) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
@@ -293,16 +305,8 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
             }
             Ok(())
         }
-        Write::DropUnits(run) => {
-            let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND state IN ('Pending', 'Staged')";
-            sqlx::query(sql)
-                .bind(UnitState::Dropped.name())
-                .bind(json("units", &UnitState::Dropped)?)
-                .bind(run.as_str())
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
+        Write::DropUnits(run) => drop_units(connection, run, "state IN ('Pending', 'Staged')").await,
+        Write::DropPending(run) => drop_units(connection, run, "state = 'Pending'").await,
         Write::ConfirmUnits { run, after, up_to } => {
             let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 \
                        WHERE run_id = $3 AND number > $4 AND number <= $5 AND state = 'Staged'";

@@ -6,7 +6,9 @@ DROP INDEX commands_by_state;
 -- In the order in which pending units are granted.
 CREATE INDEX units_pending ON units (run_id, size_bytes DESC, number, not_before_ms) WHERE state = 'Pending';
 CREATE INDEX units_leased ON units (lease_node, run_id, lease_expires_ms) WHERE state = 'Leased';
+CREATE INDEX units_leased_of_run ON units (run_id, number, lease_expires_ms) WHERE state = 'Leased';
 CREATE INDEX units_retried ON units (run_id, number) WHERE state = 'Pending' AND failure_json <> 'null';
-CREATE INDEX units_left_out ON units (run_id, state, number) WHERE state IN ('Failed', 'Skipped');
+CREATE INDEX units_failed ON units (run_id, number) WHERE state = 'Failed';
+CREATE INDEX units_skipped ON units (run_id, number) WHERE state = 'Skipped';
 CREATE INDEX commands_planned ON commands (run_id, is_doubtful, not_before_ms, unit, chunk) WHERE state = 'Planned';
 CREATE INDEX commands_issued ON commands (run_id, unit, chunk) WHERE state = 'Issued';
