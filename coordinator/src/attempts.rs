@@ -4,7 +4,7 @@ use crate::{
     core::{CONFLICTS_MAX, ChangeError, Core},
     reports::wants_attempts,
     state::unit::{RetryLimit, UnitEvent},
-    store::{Leases, NodeRow, RunRow, StoreError, UnitRow, Write},
+    store::{NodeRow, RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
     failure::Failure,
@@ -77,7 +77,7 @@ impl Core {
         self.see(&node, ask.draining).await?;
         let mut answer = SyncAnswer { drain: node.is_draining, ..SyncAnswer::default() };
         answer.acks = self.take_reports(ask.reports).await;
-        let mut leased = self.store.leased_units(&Leases::OfNode(node.id.clone()), LEASES_MAX).await?;
+        let mut leased = self.store.leased_units(&node.id, LEASES_MAX).await?;
         for key in self.renew(&leased, &ask.renewals).await? {
             answer.stops.push((key, "the run does not want this attempt any more"));
         }
@@ -101,7 +101,7 @@ impl Core {
                 () = offered, if ask.free_slots > 0 && !answer.drain => {}
                 () = tokio::time::sleep_until(deadline) => {}
             }
-            leased = self.store.leased_units(&Leases::OfNode(node.id.clone()), LEASES_MAX).await?;
+            leased = self.store.leased_units(&node.id, LEASES_MAX).await?;
             answer.drain = self.store.node(&node.id).await?.is_some_and(|n| n.is_draining);
             if answer.drain != node.is_draining {
                 return Ok(answer);
@@ -137,7 +137,7 @@ impl Core {
 
     /// A node says goodbye: what it holds is pending again at once.
     pub(crate) async fn leave(&self, id: &NodeId) -> Result<(), SyncError> {
-        for unit in self.store.leased_units(&Leases::OfNode(id.clone()), LEASES_MAX).await? {
+        for unit in self.store.leased_units(id, LEASES_MAX).await? {
             if let Some(lease) = unit.state.lease() {
                 let token = lease.token.clone();
                 self.change_unit(&unit.run, unit.number, |_| Some(UnitEvent::GivenBack { token: token.clone() }))
@@ -222,8 +222,9 @@ impl Core {
                 continue;
             };
             self.live().entry(key.run.clone()).or_default().progress.insert(key.unit, *progress);
-            let ttl = self.limits.lease_ttl;
-            if lease.expires.since(self.now()) > ttl.mul_f64(2.0 / 3.0) {
+            // A lease that ends later than it can was renewed by another coordinator, whose clock is ahead of this one.
+            let (ttl, left) = (self.limits.lease_ttl, lease.expires.since(self.now()));
+            if left > ttl.mul_f64(2.0 / 3.0) && left <= ttl {
                 continue;
             }
             let expires = self.now().plus(ttl);

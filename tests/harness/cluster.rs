@@ -465,6 +465,18 @@ fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>) ->
     Program::ferry(&arguments, &environment, folder.path().join("adx.log"))
 }
 
+/// By how much the clock of a second coordinator is ahead: many times its leases.
+const SECOND_AHEAD: &str = "+70s";
+
+/// libfaketime, for a clock that is wrong; `tests/install.sh` installs it.
+fn faketime() -> Option<String> {
+    let found = |folder: &str| format!("{folder}/faketime/libfaketimeMT.so.1");
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
+        .map(found)
+        .into_iter()
+        .find(|p| fs::exists(p).unwrap_or(false))
+}
+
 fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &str, grpc: u16, http: u16) -> Program {
     let arguments = [
         "coordinator".into(),
@@ -477,10 +489,19 @@ fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &st
         "--settle-after".into(),
         "5s".into(),
     ];
-    let environment = [
+    let mut environment = vec![
         ("FERRY_TEST_KEY", azurite.key().to_owned()),
         ("FERRY_TEST_EXPIRED_SAS", azurite.expired_sas()),
         ("FERRY_STORE", store.to_owned()),
     ];
+    if name == "second" {
+        let library = faketime().expect("libfaketime: run tests/install.sh");
+        environment.extend([
+            ("LD_PRELOAD", library),
+            ("FAKETIME", SECOND_AHEAD.to_owned()),
+            // What is counted by itself goes on as it is.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]);
+    }
     Program::ferry(&arguments, &environment, folder.path().join(format!("{name}.log")))
 }

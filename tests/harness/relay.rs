@@ -35,6 +35,8 @@ pub enum Weather {
     Answers(u16),
     /// Each connection breaks after so many bytes of requests.
     BreaksAfter(u64),
+    /// Requests arrive; of what is answered half comes, and the connection breaks.
+    HalfAnswers,
 }
 
 /// A listening relay. It ends when it is dropped.
@@ -142,7 +144,11 @@ async fn pump(
                 }
                 Weather::HoldsRequests if direction == Direction::Answers => break,
                 Weather::HoldsAnswers if direction == Direction::Requests => break,
-                Weather::BreaksAfter(_) => break,
+                Weather::HalfAnswers if direction == Direction::Answers && read > 1 => {
+                    to.write_all(&buffer[..read / 2]).await?;
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+                Weather::BreaksAfter(_) | Weather::HalfAnswers => break,
                 Weather::Silent | Weather::HoldsRequests | Weather::HoldsAnswers => {
                     weather.changed().await.map_err(|_| io::ErrorKind::ConnectionReset)?;
                 }

@@ -83,6 +83,7 @@ impl Strike {
                     Weather::HoldsAnswers => "holds answers".to_owned(),
                     Weather::Answers(status) => format!("answers {status}"),
                     Weather::BreaksAfter(_) => "breaks in mid-block".to_owned(),
+                    Weather::HalfAnswers => "half answers".to_owned(),
                 };
                 format!("{link} {weather}")
             }
@@ -146,8 +147,14 @@ impl Event {
         };
         let coordinators = if has_postgres { 2 } else { 1 };
         let (node, coordinator) = (chance.usize(..NODES), chance.usize(..coordinators));
-        let http =
-            [Weather::Cut, Weather::Silent, Weather::HoldsAnswers, Weather::HoldsRequests, Weather::Answers(503)];
+        let http = [
+            Weather::Cut,
+            Weather::Silent,
+            Weather::HoldsAnswers,
+            Weather::HoldsRequests,
+            Weather::Answers(503),
+            Weather::HalfAnswers,
+        ];
         let weather = http[chance.usize(..http.len())];
         let slow = Weather::Slow(Duration::from_millis(chance.u64(5..80)));
         let strike = match chance.u32(..20) {

@@ -7,7 +7,7 @@ use ferry_common::{
     id::{NodeId, RunId, UnitNumber},
 };
 use ferry_coordinator::store::{
-    ChunkRow, CommandCounts, CommandRow, HeldSlots, Leases, MemoryStore, NodeRow, OpenCommands, RunRow, Store,
+    ChunkRow, CommandCounts, CommandRow, HeldSlots, LeasedUnit, MemoryStore, NodeRow, OpenCommands, RunRow, Store,
     StoreError, UnitCounts, UnitRow, Write,
 };
 use std::sync::{
@@ -117,8 +117,12 @@ impl Store for ShakyStore {
         self.inner.pending_units(run, now, limit).await
     }
 
-    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
-        self.inner.leased_units(which, limit).await
+    async fn leased_units(&self, node: &NodeId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        self.inner.leased_units(node, limit).await
+    }
+
+    async fn leases(&self) -> Result<Vec<LeasedUnit>, StoreError> {
+        self.inner.leases().await
     }
 
     async fn files(

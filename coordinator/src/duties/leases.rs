@@ -1,45 +1,68 @@
 //! Ends leases whose nodes went silent. Nobody else notices a dead node, and nobody needs to.
+//!
+//! A lease that lives changes its row again and again. One whose row stood still for a whole term, by this program's own count of
+//! time, has ended: what clocks of other coordinators say does not matter, and neither does a clock that jumps.
 
 use super::LOOK_INTERVAL;
 use crate::{
-    attempts::LEASES_MAX,
     core::{ChangeError, Core},
     state::unit::{RetryLimit, UnitEvent},
-    store::Leases,
 };
-use std::sync::Arc;
+use ferry_common::id::{RunId, UnitNumber};
+use std::{collections::HashMap, sync::Arc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Revision of a leased unit, and since when it is that.
+type Seen = HashMap<(RunId, UnitNumber), (i64, Instant)>;
+
 pub(super) async fn expire(core: Arc<Core>, shutdown: CancellationToken) {
+    let mut seen = Seen::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
             () = shutdown.cancelled() => return,
         }
-        // While this coordinator was away nobody could renew: every lease gets one term.
-        if core.now().since(core.started) < core.limits.lease_ttl {
-            continue;
-        }
-        if let Err(e) = expire_once(&core).await {
+        if let Err(e) = expire_once(&core, &mut seen).await {
             tracing::error!("leases: {e}");
         }
     }
 }
 
-async fn expire_once(core: &Core) -> Result<(), ChangeError> {
-    let now = core.now();
-    for unit in core.store.leased_units(&Leases::ExpiredAt(now), LEASES_MAX).await? {
-        let Some(run) = core.store.run(&unit.run).await? else { continue };
-        let limit = RetryLimit { now, failures_max: run.activity.settings.attempts_max, skips_files: false };
-        if core.change_unit(&unit.run, unit.number, |_| Some(UnitEvent::Expired(limit))).await? {
-            tracing::warn!(run = %unit.run, unit = %unit.number, node = unit.node_name, "lease expired: the node went silent");
-            // It may still write blobs: staging is swept once more when it cannot any longer.
-            core.change_run(&run.id, |mut row| {
-                row.lost_attempts += 1;
-                Ok(Some(row))
-            })
-            .await?;
+async fn expire_once(core: &Core, seen: &mut Seen) -> Result<(), ChangeError> {
+    // What was written while it is being read counts from here on.
+    let now = Instant::now();
+    let mut still = Seen::new();
+    for lease in core.store.leases().await? {
+        let key = (lease.run, lease.number);
+        let since = match seen.get(&key) {
+            Some((revision, since)) if *revision == lease.revision => *since,
+            _ => now,
+        };
+        still.insert(key, (lease.revision, since));
+    }
+    *seen = still;
+    for ((run, number), (revision, since)) in seen.iter() {
+        if now.duration_since(*since) >= core.limits.lease_ttl {
+            end(core, run, *number, *revision).await?;
         }
+    }
+    Ok(())
+}
+
+/// Ends the lease of a unit whose row is still this one.
+async fn end(core: &Core, run: &RunId, number: UnitNumber, revision: i64) -> Result<(), ChangeError> {
+    let Some(row) = core.store.run(run).await? else { return Ok(()) };
+    let limit = RetryLimit { now: core.now(), failures_max: row.activity.settings.attempts_max, skips_files: false };
+    let expired = |unit: &crate::store::UnitRow| (unit.revision == revision).then_some(UnitEvent::Expired(limit));
+    if core.change_unit(run, number, expired).await? {
+        tracing::warn!(%run, unit = %number, "lease expired: the node went silent");
+        // It may still write blobs: staging is swept once more when it cannot any longer.
+        core.change_run(run, |mut row| {
+            row.lost_attempts += 1;
+            Ok(Some(row))
+        })
+        .await?;
     }
     Ok(())
 }

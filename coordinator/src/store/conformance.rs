@@ -1,7 +1,8 @@
 //! What every store must do, as one suite that each adapter runs.
 
 use super::{
-    ChunkRow, CommandRow, Driver, HeldSlots, Leases, NodeRow, OpenCommands, RunRow, Store, StoreError, UnitRow, Write,
+    ChunkRow, CommandRow, Driver, HeldSlots, LeasedUnit, NodeRow, OpenCommands, RunRow, Store, StoreError, UnitRow,
+    Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -182,13 +183,10 @@ async fn units(store: &dyn Store) {
     );
     leased.revision += 1;
     assert_eq!(store.unit(&id, UnitNumber(2)).await.unwrap().unwrap(), leased);
-    assert_eq!(numbers(store.leased_units(&Leases::OfNode(node), 9).await.unwrap()), [2]);
-    assert_eq!(
-        numbers(store.leased_units(&Leases::ExpiredAt(Millis(100)), 9).await.unwrap()),
-        [2],
-        "a lease ends at its end"
-    );
-    assert!(store.leased_units(&Leases::ExpiredAt(Millis(99)), 9).await.unwrap().is_empty());
+    assert_eq!(numbers(store.leased_units(&node, 9).await.unwrap()), [2]);
+    assert!(store.leased_units(&"n2".parse().unwrap(), 9).await.unwrap().is_empty());
+    let leases = store.leases().await.unwrap();
+    assert_eq!(leases, [LeasedUnit { run: id.clone(), number: UnitNumber(2), revision: leased.revision }]);
     let held = store.held_slots().await.unwrap();
     assert_eq!(held, [HeldSlots { run: id.clone(), node: "n1".parse().unwrap(), slots: 1 }]);
 

@@ -1,8 +1,8 @@
 //! The store in memory, for simulations. It must behave as the durable one does: `conformance` sees to that.
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Driver, HeldSlots, Leases, NodeRow, OpenCommands, RunRow, Store, StoreError,
-    UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandRow, Driver, HeldSlots, LeasedUnit, NodeRow, OpenCommands, RunRow, Store,
+    StoreError, UnitCounts, UnitRow, Write,
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -206,13 +206,15 @@ impl Store for MemoryStore {
         Ok(units)
     }
 
-    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
-        let wanted = |u: &&UnitRow| match (u.state.lease(), which) {
-            (Some(lease), Leases::OfNode(node)) => lease.node == *node,
-            (Some(lease), Leases::ExpiredAt(now)) => lease.expires <= *now,
-            (None, _) => false,
-        };
+    async fn leased_units(&self, node: &NodeId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        let wanted = |u: &&UnitRow| u.state.lease().is_some_and(|lease| lease.node == *node);
         Ok(self.lock().units.values().filter(wanted).take(limit as usize).cloned().collect())
+    }
+
+    async fn leases(&self) -> Result<Vec<LeasedUnit>, StoreError> {
+        let tables = self.lock();
+        let leased = tables.units.values().filter(|u| u.state.lease().is_some());
+        Ok(leased.map(|u| LeasedUnit { run: u.run.clone(), number: u.number, revision: u.revision }).collect())
     }
 
     async fn files(

@@ -396,13 +396,15 @@ pub enum Write {
     DeleteRun(RunId),
 }
 
-/// Which leases are asked for.
-#[derive(Debug, Clone)]
-pub enum Leases {
-    /// Those of a node.
-    OfNode(NodeId),
-    /// Those that ended before this.
-    ExpiredAt(Millis),
+/// A unit that is leased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasedUnit {
+    /// Its run.
+    pub run: RunId,
+    /// Its number in the run.
+    pub number: UnitNumber,
+    /// Changes with every write, so with every renewal.
+    pub revision: i64,
 }
 
 /// How many units of a run are in which state, files only.
@@ -512,8 +514,11 @@ pub trait Store: Send + Sync {
     /// Pending units of a run that may be granted at `now`, largest first.
     async fn pending_units(&self, run: &RunId, now: Millis, limit: u32) -> Result<Vec<UnitRow>, StoreError>;
 
-    /// Leased units.
-    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError>;
+    /// Units that a node has leases of.
+    async fn leased_units(&self, node: &NodeId, limit: u32) -> Result<Vec<UnitRow>, StoreError>;
+
+    /// All units that are leased.
+    async fn leases(&self) -> Result<Vec<LeasedUnit>, StoreError>;
 
     /// Files of a run in order of their numbers, after `after`; only those in `state`, if given.
     async fn files(

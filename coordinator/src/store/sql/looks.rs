@@ -14,6 +14,7 @@ pub(super) const OPEN_UNITS: &str = "SELECT number FROM units WHERE run_id = $1 
      UNION ALL SELECT number FROM units WHERE run_id = $1 AND number > 0 AND state = 'Leased' LIMIT 1";
 pub(super) const HELD_SLOTS: &str =
     "SELECT run_id, lease_node, COUNT(*) AS slots FROM units WHERE state = 'Leased' GROUP BY lease_node, run_id";
+pub(super) const LEASES: &str = "SELECT run_id, number, revision FROM units WHERE state = 'Leased'";
 pub(super) const ISSUED: &str = "SELECT COUNT(*) AS issued FROM commands WHERE run_id = $1 AND state = 'Issued'";
 pub(super) const ANY_PLANNED: &str = "SELECT unit FROM commands WHERE run_id = $1 AND state = 'Planned' LIMIT 1";
 pub(super) const ANY_DOUBTFUL: &str =
@@ -47,10 +48,6 @@ pub(super) fn retried_units() -> String {
 
 pub(super) fn leases_of_node() -> String {
     format!("SELECT {UNIT_COLUMNS} FROM units WHERE state = 'Leased' AND lease_node = $1 LIMIT $2")
-}
-
-pub(super) fn expired_leases() -> String {
-    format!("SELECT {UNIT_COLUMNS} FROM units WHERE state = 'Leased' AND lease_expires_ms <= $1 LIMIT $2")
 }
 
 pub(super) fn files(state: Option<&str>) -> Result<String, StoreError> {
@@ -106,7 +103,7 @@ mod tests {
             (pending_units(), "units_pending (run_id=?)"),
             (retried_units(), "units_retried (run_id=? AND number>?)"),
             (leases_of_node(), "units_leased (lease_node=?)"),
-            (expired_leases(), "units_leased_of_run"),
+            (LEASES.to_owned(), "units_leased_of_run"),
             (files(Some("Failed")).unwrap(), "units_failed (run_id=? AND number>?)"),
             (files(Some("Skipped")).unwrap(), "units_skipped (run_id=? AND number>?)"),
             (ISSUED.to_owned(), "commands_issued (run_id=?)"),

@@ -9,7 +9,7 @@ mod rows;
 mod writes;
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, HeldSlots, Leases, NodeRow, OpenCommands, RunRow, Store, StoreError,
+    ChunkRow, CommandCounts, CommandRow, HeldSlots, LeasedUnit, NodeRow, OpenCommands, RunRow, Store, StoreError,
     UnitCounts, UnitRow, Write, mounts,
 };
 use async_trait::async_trait;
@@ -243,19 +243,20 @@ impl Store for SqlStore {
         query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
     }
 
-    async fn leased_units(&self, which: &Leases, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
-        let limit = i64::from(limit);
-        let rows = match which {
-            Leases::OfNode(node) => {
-                let query = sqlx::query(AssertSqlSafe(looks::leases_of_node())).bind(node.as_str());
-                query.bind(limit).fetch_all(&self.readers).await?
-            }
-            Leases::ExpiredAt(now) => {
-                let query = sqlx::query(AssertSqlSafe(looks::expired_leases())).bind(now.0);
-                query.bind(limit).fetch_all(&self.readers).await?
-            }
+    async fn leased_units(&self, node: &NodeId, limit: u32) -> Result<Vec<UnitRow>, StoreError> {
+        let query = sqlx::query(AssertSqlSafe(looks::leases_of_node())).bind(node.as_str()).bind(i64::from(limit));
+        query.fetch_all(&self.readers).await?.iter().map(read_unit).collect()
+    }
+
+    async fn leases(&self) -> Result<Vec<LeasedUnit>, StoreError> {
+        let read = |row: &AnyRow| {
+            Ok(LeasedUnit {
+                run: id_of("units", row.try_get("run_id")?)?,
+                number: UnitNumber(count(row, "number")?),
+                revision: row.try_get("revision")?,
+            })
         };
-        rows.iter().map(read_unit).collect()
+        sqlx::query(looks::LEASES).fetch_all(&self.readers).await?.iter().map(read).collect()
     }
 
     async fn files(

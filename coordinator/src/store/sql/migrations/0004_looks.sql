@@ -5,8 +5,8 @@ DROP INDEX units_by_node;
 DROP INDEX commands_by_state;
 -- In the order in which pending units are granted.
 CREATE INDEX units_pending ON units (run_id, size_bytes DESC, number, not_before_ms) WHERE state = 'Pending';
-CREATE INDEX units_leased ON units (lease_node, run_id, lease_expires_ms) WHERE state = 'Leased';
-CREATE INDEX units_leased_of_run ON units (run_id, number, lease_expires_ms) WHERE state = 'Leased';
+CREATE INDEX units_leased ON units (lease_node, run_id) WHERE state = 'Leased';
+CREATE INDEX units_leased_of_run ON units (run_id, number, revision) WHERE state = 'Leased';
 CREATE INDEX units_retried ON units (run_id, number) WHERE state = 'Pending' AND failure_json <> 'null';
 CREATE INDEX units_failed ON units (run_id, number) WHERE state = 'Failed';
 CREATE INDEX units_skipped ON units (run_id, number) WHERE state = 'Skipped';
