@@ -53,6 +53,8 @@ impl Faults {
     };
 }
 
+/// Share of finished operations that the cluster does not list any more.
+const FORGOTTEN: f64 = 0.05;
 /// How long a request may be on its way after its client has given up. Below the coordinator's `settle_after`.
 const LATE_MAX_MS: u64 = 60_000;
 
@@ -97,6 +99,8 @@ pub(crate) struct Cluster {
     faults: Arc<Mutex<Faults>>,
     chance: Chance,
     clock: Arc<dyn Clock>,
+    /// Decides what only a whole world has.
+    more: Option<Chance>,
     /// Sabotage: no tag is ever found.
     is_blind_to_tags: bool,
 }
@@ -131,8 +135,14 @@ fn lost() -> KustoError {
 }
 
 impl Cluster {
-    pub(crate) fn new(chance: Chance, clock: Arc<dyn Clock>, faults: Faults, is_blind_to_tags: bool) -> Self {
-        Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)), chance, clock, is_blind_to_tags }
+    pub(crate) fn new(
+        chance: Chance,
+        more: Option<Chance>,
+        clock: Arc<dyn Clock>,
+        faults: Faults,
+        is_blind_to_tags: bool,
+    ) -> Self {
+        Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)), chance, clock, more, is_blind_to_tags }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -355,6 +365,10 @@ impl Cluster {
         };
         if let Some(operation) = all.operations.iter_mut().find(|o| o.id == id) {
             (operation.state, operation.code, operation.should_retry) = (state, code, should_retry);
+        }
+        if state == "Completed" && self.more.as_ref().is_some_and(|more| more.strikes(FORGOTTEN)) {
+            // The cluster keeps its list of operations for a while only.
+            all.operations.retain(|o| o.id != id);
         }
         drop(all);
         self.note(format!("operation {id} ends: {state} {code}"));

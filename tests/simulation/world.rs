@@ -142,7 +142,7 @@ impl World {
         let is_hard = sabotage != Sabotage::None;
         let hard = Faults { lost_ingest: 0.5, operation: 0.3, ..Faults::NONE };
         let faults = if is_hard { hard } else { faults };
-        let cluster = Cluster::new(chance.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
+        let cluster = Cluster::new(chance.clone(), more.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
         let (store, dying) = ShakyStore::new(chance.clone(), share(50));
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
         let is_queued = more.as_ref().is_some_and(|more| publish == "append" && more.strikes(0.5));
