@@ -7,6 +7,7 @@ format:
 
 lint:
     cargo clippy --workspace --all-targets -- --deny warnings
+    cargo clippy -p ferry-tests --features bench --example control -- --deny warnings
 
 # Installs Azurite and Microsoft's clients on first use.
 test:

@@ -170,8 +170,10 @@ impl Node {
             }
             match report.event {
                 Event::Completed { .. } => {
-                    if self.shared.staged.fetch_add(1, Relaxed) + 1 == self.shared.units {
-                        self.shared.all_staged.get_or_init(Instant::now);
+                    let staged = self.shared.staged.fetch_add(1, Relaxed) + 1;
+                    let at = (staged == self.shared.units).then(Instant::now);
+                    if let Some(at) = at {
+                        self.shared.all_staged.get_or_init(|| at);
                     }
                 }
                 Event::Listed(page) if page.last => {
