@@ -72,6 +72,11 @@ fn a_run_that_is_cancelled_before_it_began_has_nothing_left_to_sweep() {
     assert!(World::play(11_361, Kind::Early, Sabotage::None).is_ok());
 }
 
+#[test]
+fn the_last_sweep_waits_by_the_time_of_whoever_sweeps() {
+    assert!(World::play(600_140, Kind::Whole, Sabotage::None).is_ok());
+}
+
 /// Seeds within which a missing protection must be found.
 const SABOTAGE_SEEDS: u64 = 200;
 

@@ -144,6 +144,7 @@ struct Driver {
     recounts_failed: u32,
     publish_looks: u32,
     has_dropped: bool,
+    end_seen: Option<tokio::time::Instant>,
     /// Since when this program drives the run.
     began: Millis,
 }
@@ -161,6 +162,7 @@ impl Driver {
             recounts_failed: 0,
             publish_looks: 0,
             has_dropped: false,
+            end_seen: None,
         }
     }
 
@@ -208,7 +210,8 @@ impl Driver {
             RunState::Publishing => self.publish(&run).await,
             RunState::Cancelling | RunState::Failing { .. } => self.drain(&run).await,
             RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
-                sweep::sweep(&self.core, &run).await?;
+                let seen = *self.end_seen.get_or_insert_with(tokio::time::Instant::now);
+                sweep::sweep(&self.core, &run, seen).await?;
                 let run = self.core.store.run(&self.id).await?;
                 Ok(match run.and_then(|r| r.sweep_at) {
                     None => Next::Done,

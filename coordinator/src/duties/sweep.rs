@@ -10,6 +10,7 @@ use crate::{
 use ferry_common::{activity::Publish, failure::Failure, staging};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Blobs that one look takes up.
 const BLOBS_MAX: usize = 5_000;
@@ -18,9 +19,14 @@ const DELETES_MAX: usize = 16;
 /// Wait after a failed sweep.
 const RETRY_WAIT: Duration = Duration::from_secs(60);
 
-/// Sweeps a run that has ended, if it is time.
-pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> {
+/// Sweeps a run that has ended, if it is time. `seen`: since when this program knows of the end.
+pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<(), ChangeError> {
     if run.sweep_at.is_none_or(|at| at > core.now()) {
+        return Ok(());
+    }
+    let late_max = (core.limits.lease_ttl * 3).max(core.limits.settle_after);
+    // The last sweep: when it is due was said by a clock that may be another one's.
+    if run.is_swept && seen.elapsed() < late_max {
         return Ok(());
     }
     // One must not wait for the other: a cluster that is gone keeps no blob from being deleted.
@@ -36,7 +42,6 @@ pub(super) async fn sweep(core: &Core, run: &RunRow) -> Result<(), ChangeError> 
     let makes_table = run.activity.sink.publish != Publish::Append;
     let may_have_late_writers = run.lost_attempts > 0 || run.state != RunState::Succeeded || makes_table;
     let late_writer = may_have_late_writers && !run.is_swept;
-    let late_max = (core.limits.lease_ttl * 3).max(core.limits.settle_after);
     let next = match (was_clean, late_writer) {
         (true, false) => None,
         (true, true) => Some(core.now().plus(late_max)),
