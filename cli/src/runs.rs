@@ -177,7 +177,7 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
             }
         }
         RunsCommand::Report(ReportArgs { one, ledger: true }) => {
-            let ledger = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}/ledger", one.run)).await?;
+            let ledger = whole_ledger(&one).await?;
             if output == OutputFormat::Json { output::json(&ledger) } else { ledger_table(&ledger) }
         }
         RunsCommand::Report(ReportArgs { one, ledger: false }) => {
@@ -185,6 +185,21 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
             if output == OutputFormat::Json { output::json(&report) } else { report_tables(&report) }
         }
     }
+}
+
+/// All pages of the ledger as one.
+async fn whole_ledger(one: &OneRun) -> Result<Value, CliError> {
+    let api = Api::new(&one.coordinator.coordinator)?;
+    let path = format!("/runs/{}/ledger", one.run);
+    let mut whole = api.get(&path).await?;
+    while let Some(next) = whole["next"].as_u64() {
+        let mut page = api.get(&format!("{path}?after={next}")).await?;
+        if let (Some(all), Some(more)) = (whole["chunks"].as_array_mut(), page["chunks"].as_array_mut()) {
+            all.append(more);
+        }
+        whole["next"] = page["next"].take();
+    }
+    Ok(whole)
 }
 
 async fn show(one: &OneRun, output: OutputFormat) -> Result<(), CliError> {

@@ -15,22 +15,31 @@ use std::{collections::HashMap, time::Duration};
 /// Time that the cluster gets for its list of extents.
 const EXTENTS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The ledger, as far as it is written: a line for each chunk of the first [`FILES_MAX`] units. What the cluster holds is
-/// asked for now; where it may not be asked, `extentsFailure` says so.
-pub(crate) async fn ledger(core: &Core, run: &RunRow) -> Result<Value, StoreError> {
+/// A page of the ledger, as far as it is written: a line for each chunk of the [`FILES_MAX`] units that follow `after`, which
+/// is `next` of the page before. What the cluster holds is asked for now; where it may not be asked, `extentsFailure` says
+/// so.
+pub(crate) async fn ledger(core: &Core, run: &RunRow, after: UnitNumber) -> Result<Value, StoreError> {
     let (extents, failure) = match extents_of(core, run).await {
         Ok(extents) => (Some(extents), None),
         Err(why) => (None, Some(why)),
     };
     let mut lines = Vec::new();
-    for unit in core.store.files(&run.id, None, UnitNumber::LISTING, FILES_MAX).await? {
+    let units = core.store.files(&run.id, None, after, FILES_MAX).await?;
+    let next = units.last().filter(|_| units.len() == FILES_MAX as usize).map(|unit| unit.number.0);
+    for unit in units {
         let commands = core.store.unit_commands(&run.id, unit.number).await?;
         for chunk in core.store.chunks(&run.id, unit.number).await? {
             let command = commands.iter().find(|c| c.chunk == chunk.chunk.number.0);
             lines.push(line(run, &unit, &chunk, command, extents.as_ref()));
         }
     }
-    Ok(json!({"runId": run.id.as_str(), "state": run.state.name(), "chunks": lines, "extentsFailure": failure}))
+    Ok(json!({
+        "runId": run.id.as_str(),
+        "state": run.state.name(),
+        "chunks": lines,
+        "extentsFailure": failure,
+        "next": next,
+    }))
 }
 
 fn line(

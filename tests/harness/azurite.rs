@@ -3,8 +3,12 @@
 use crate::{Program, free_port, tools, wait_for};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ferry_common::storage::{AzureBlobStorage, BlobEntry, StagingStorage};
+use reqwest::Method;
 use ring::hmac;
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// The emulator's well-known account and key.
 const ACCOUNT: &str = "devstoreaccount1";
@@ -18,6 +22,8 @@ pub struct Azurite {
     pub container: String,
     /// Ports of blobs, queues and tables.
     ports: [u16; 3],
+    /// Where its files are.
+    folder: PathBuf,
 }
 
 impl Azurite {
@@ -27,7 +33,13 @@ impl Azurite {
     /// When it does not come up.
     pub async fn start(folder: &Path) -> Self {
         let ports = [free_port(), free_port(), free_port()];
-        let port = ports[0];
+        let container = format!("http://127.0.0.1:{}/{ACCOUNT}/staging", ports[0]);
+        let azurite = Self { program: Self::serve(folder, ports), container, ports, folder: folder.to_owned() };
+        azurite.wait_ready(Method::PUT).await;
+        azurite
+    }
+
+    fn serve(folder: &Path, ports: [u16; 3]) -> Program {
         let home = folder.join("azurite");
         std::fs::create_dir_all(&home).expect("folder");
         let mut command = Command::new("node");
@@ -37,16 +49,31 @@ impl Azurite {
             .args(["--tablePort", &ports[2].to_string()])
             .args(["--skipApiVersionCheck", "--disableTelemetry", "--silent", "-l"])
             .arg(&home);
-        let program = Program::start(command, folder.join("azurite.log"));
-        let container = format!("http://127.0.0.1:{port}/{ACCOUNT}/staging");
-        let azurite = Self { program, container, ports };
-        let url = format!("{}?restype=container&{}", azurite.container, account_sas());
+        Program::start(command, folder.join("azurite.log"))
+    }
+
+    /// Asks until the container is there; `PUT` makes it.
+    async fn wait_ready(&self, method: Method) {
+        let url = format!("{}?restype=container&{}", self.container, account_sas());
         let http = reqwest::Client::new();
         wait_for("Azurite", || async {
-            http.put(&url).header("content-length", "0").send().await.ok().filter(|r| r.status().is_success())
+            let request = http.request(method.clone(), &url).header("content-length", "0");
+            request.send().await.ok().filter(|r| r.status().is_success())
         })
         .await;
-        azurite
+    }
+
+    /// Stops it: every connection breaks. Killed at once it would forget what it has confirmed, as the service does not.
+    pub fn stop(&mut self) {
+        self.program.signal("CONT");
+        self.program.signal("TERM");
+        self.program.wait();
+    }
+
+    /// Starts it again on its files.
+    pub async fn resume(&mut self) {
+        self.program = Self::serve(&self.folder, self.ports);
+        self.wait_ready(Method::GET).await;
     }
 
     /// The account's key.

@@ -164,7 +164,7 @@ impl Event {
             6 => Strike::Pause(Who::Coordinator(coordinator)),
             7 => Strike::Kill(Who::Adx),
             8 => Strike::Pause(Who::Adx),
-            9 => Strike::Pause(Who::Storage),
+            9 => [Strike::Pause(Who::Storage), Strike::Kill(Who::Storage)][chance.usize(..2)],
             10 => Strike::Weather(Link::Storage, weather),
             11 => Strike::Weather(Link::Storage, [Weather::Answers(500), slow][chance.usize(..2)]),
             12 => Strike::Weather(Link::Storage, Weather::BreaksAfter(chance.u64(1_000..60_000))),
@@ -267,6 +267,12 @@ impl Lane {
                 }
                 postgres.stop();
             }
+            Strike::Kill(Who::Storage) => {
+                if self.cluster.azurite.program.has_ended() {
+                    return;
+                }
+                self.cluster.azurite.stop();
+            }
             Strike::Kill(who) => {
                 if let Some(program) = self.program(who) {
                     program.kill();
@@ -303,6 +309,7 @@ impl Lane {
                     postgres.resume().await;
                 }
             }
+            Strike::Kill(Who::Storage) => self.cluster.azurite.resume().await,
             Strike::Kill(Who::Adx) => {
                 // The faults that were left have died with it.
                 self.cluster.respawn_adx("");
@@ -321,7 +328,7 @@ impl Lane {
                     relay.set(Weather::Fair);
                 }
             }
-            Strike::Kill(Who::Storage) | Strike::ChangeSource(_) | Strike::DeleteSource(_) => {}
+            Strike::ChangeSource(_) | Strike::DeleteSource(_) => {}
         }
     }
 

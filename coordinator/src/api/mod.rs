@@ -16,7 +16,7 @@ use ferry_common::{
     activity::{ACTIVITY_BYTES_MAX, Activity},
     clock::Millis,
     failure::Failure,
-    id::RunId,
+    id::{RunId, UnitNumber},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -161,9 +161,20 @@ async fn report_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Re
     Ok(Json(report::run_report(&core, &run).await?).into_response())
 }
 
-async fn ledger_of_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {
+#[derive(Deserialize)]
+struct LedgerQuery {
+    /// `next` of the page before.
+    after: Option<u64>,
+}
+
+async fn ledger_of_run(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    Query(query): Query<LedgerQuery>,
+) -> Result<Response, Problem> {
     let run = find_run(&core, &id).await?;
-    Ok(Json(ledger::ledger(&core, &run).await?).into_response())
+    let after = query.after.map_or(UnitNumber::LISTING, UnitNumber);
+    Ok(Json(ledger::ledger(&core, &run, after).await?).into_response())
 }
 
 async fn list_leaks(State(core): State<Arc<Core>>) -> Result<Response, Problem> {
