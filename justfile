@@ -1,6 +1,6 @@
 # What CI runs, one line a recipe. `.ci/run` runs the same without just.
 
-check: format lint test
+check: format lint deploy test
 
 format:
     cargo fmt --all --check
@@ -12,6 +12,11 @@ lint:
 # Installs Azurite and Microsoft's clients on first use.
 test:
     cargo test --workspace
+
+# Manifests and units; installs what it needs.
+deploy:
+    tests/deploy/k8s.sh
+    tests/deploy/systemd.sh
 
 # The simulation, with other seeds each time: `just soak SEEDS=100000`.
 soak SEEDS="SEEDS=10000":

@@ -2,18 +2,28 @@
 
 use crate::output::CliError;
 use clap::Args;
-use reqwest::Method;
+use reqwest::{
+    Certificate, Method,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use serde_json::Value;
-use std::time::Duration;
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which coordinator.
+/// Which coordinator, and how it is talked to.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CoordinatorArg {
     /// Address of the coordinator's HTTP port.
     #[arg(long, env = "FERRY_COORDINATOR", default_value = "http://127.0.0.1:7480", value_name = "URL")]
     pub(crate) coordinator: String,
+    /// File with a token for it. FERRY_TOKEN may hold the token itself.
+    #[arg(long, env = "FERRY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// File with the authority that its certificate is by, such as the coordinator's ca.crt. Default: those that this
+    /// machine believes.
+    #[arg(long, env = "FERRY_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// A client of the API.
@@ -21,21 +31,68 @@ pub(crate) struct CoordinatorArg {
 pub(crate) struct Api {
     http: reqwest::Client,
     address: String,
+    token: Option<HeaderValue>,
+}
+
+/// A part of a path as it stands in an address.
+pub(crate) fn path_encoded(part: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    part.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 impl Api {
-    pub(crate) fn new(address: &str) -> Result<Self, CliError> {
-        if !address.starts_with("http://") && !address.starts_with("https://") {
-            return Err(CliError::Usage(format!(
-                "coordinator address {address:?} must begin with http:// or https://"
-            )));
+    /// The coordinator that the command line names.
+    pub(crate) fn new(to: &CoordinatorArg) -> Result<Self, CliError> {
+        let token = match (&to.token_file, std::env::var("FERRY_TOKEN")) {
+            (_, Ok(token)) => Some(token),
+            (Some(file), Err(_)) => Some(
+                std::fs::read_to_string(file)
+                    .map_err(|e| CliError::Usage(format!("--token-file {}: {e}", file.display())))?,
+            ),
+            (None, Err(_)) => None,
+        };
+        let token = token.map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+                .map_err(|_| CliError::Usage("the token has characters that no token has".to_owned()))?;
+            value.set_sensitive(true);
+            Ok::<_, CliError>(value)
+        });
+        let authorities = to.ca.as_ref().map(|file| {
+            let failed = |why: String| CliError::Usage(format!("--ca {}: {why}", file.display()));
+            let pem = std::fs::read(file).map_err(|e| failed(e.to_string()))?;
+            Certificate::from_pem_bundle(&pem).map_err(|e| failed(ferry_common::failure::with_causes(&e)))
+        });
+        Self::open(&to.coordinator, token.transpose()?, authorities.transpose()?)
+    }
+
+    /// A coordinator of this process.
+    pub(crate) fn embedded(address: &str) -> Result<Self, CliError> {
+        Self::open(address, None, None)
+    }
+
+    fn open(
+        address: &str,
+        token: Option<HeaderValue>,
+        authorities: Option<Vec<Certificate>>,
+    ) -> Result<Self, CliError> {
+        let url = reqwest::Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or_else(|| {
+            CliError::Usage(format!("coordinator address {address:?} must begin with http:// or https://"))
+        })?;
+        let is_here = is_this_machine(&url);
+        if token.is_some() && url.scheme() == "http" && !is_here {
+            return Err(CliError::Usage(format!("{address}: a token is sent over https:// only, not in clear")));
         }
-        let http = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| CliError::Failed(e.to_string()))?;
-        Ok(Self { http, address: address.trim_end_matches('/').to_owned() })
+        let mut builder =
+            reqwest::Client::builder().timeout(REQUEST_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        if is_here {
+            builder = builder.no_proxy();
+        }
+        if let Some(authorities) = authorities {
+            builder = builder.tls_certs_only(authorities);
+        }
+        let http = builder.build().map_err(|e| CliError::Failed(ferry_common::failure::with_causes(&e)))?;
+        Ok(Self { http, address: address.trim_end_matches('/').to_owned(), token })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, CliError> {
@@ -46,8 +103,15 @@ impl Api {
         self.send(Method::POST, path, body).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, CliError> {
+        self.send(Method::DELETE, path, None).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CliError> {
         let mut request = self.http.request(method, format!("{}/api/v1{path}", self.address));
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.clone());
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -78,11 +142,26 @@ impl Api {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> CliError {
-        let what = if error.is_connect() { "nobody listens there" } else { "no answer" };
+        let is_connect = error.is_connect();
         let why = ferry_common::failure::with_causes(&error.without_url());
+        if why.contains("certificate") {
+            return CliError::Failed(format!(
+                "coordinator {}: its certificate is not believed ({why}); name its authority with --ca",
+                self.address
+            ));
+        }
+        let what = if is_connect { "nobody listens there" } else { "no answer" };
         CliError::Failed(format!(
             "coordinator {}: {what} ({why}); start one with `ferry coordinator`, or name it with --coordinator",
             self.address
         ))
     }
+}
+
+/// The address leads to this machine.
+pub(crate) fn is_this_machine(url: &reqwest::Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
 }

@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError> {
     let address = &args.coordinator.coordinator;
-    let api = Api::new(address)?;
+    let api = Api::new(&args.coordinator)?;
     let nodes = api.get("/nodes").await?;
     let is_ready = |node: &&Value| node["state"] == "Ready";
     let ready = nodes["nodes"].as_array().map_or(0, |nodes| nodes.iter().filter(is_ready).count());

@@ -50,6 +50,8 @@ pub(crate) async fn copy(
         grpc: ANY_PORT,
         http: ANY_PORT,
         store: StorePlace::Sqlite(embedding.store.to_owned()),
+        tls: None,
+        is_http_plain: false,
         limits: Default::default(),
     };
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
@@ -65,6 +67,7 @@ pub(crate) async fn copy(
             roots: embedding.roots.clone(),
             bandwidth: Timetable::default(),
             health: None,
+            membership: None,
         };
         nodes.spawn(ferry_node::run(config, stop_nodes.clone()));
     }
@@ -82,7 +85,7 @@ pub(crate) async fn copy(
 }
 
 async fn submit_and_follow(address: &str, activity: &Activity, run_id: Option<&RunId>) -> Result<Value, CliError> {
-    let api = Api::new(address)?;
+    let api = Api::embedded(address)?;
     let run = runs::submit(&api, activity, run_id).await?;
     let id = run["runId"].as_str().unwrap_or_default().to_owned();
     match progress::follow(&api, &id, &progress::interrupt()).await {

@@ -4,6 +4,7 @@ mod api;
 mod copy;
 mod doctor;
 mod embedded;
+mod nodes;
 mod output;
 mod progress;
 mod query;
@@ -12,6 +13,7 @@ mod roles;
 mod runs;
 mod sample;
 mod summary;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 use ferry_common::telemetry::{self, LogFormat};
@@ -52,8 +54,12 @@ enum Command {
     Run(runs::RunArgs),
     /// Look at runs, or cancel one.
     Runs(runs::RunsArgs),
-    /// Look at nodes, or drain one.
-    Nodes(runs::NodesArgs),
+    /// Look at nodes, drain one, or let it in no more.
+    Nodes(nodes::NodesArgs),
+    /// Make, list and revoke tokens for nodes and programs.
+    Token(tokens::TokenArgs),
+    /// Make the folder of keys that coordinators share.
+    Tls(tokens::TlsArgs),
     /// Run a query or a management command.
     Query(query::Args),
     /// Find out what is not as it should be.
@@ -97,7 +103,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Copy(args) => copy::run(args, output).await,
         Command::Run(args) => runs::run(args, output).await,
         Command::Runs(args) => runs::runs(args, output).await,
-        Command::Nodes(args) => runs::nodes(args, output).await,
+        Command::Nodes(args) => nodes::run(args, output).await,
+        Command::Token(args) => tokens::token(args, output).await,
+        Command::Tls(args) => tokens::tls(args),
         Command::Query(args) => query::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Coordinator(args) => roles::coordinator(args).await,

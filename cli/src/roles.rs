@@ -1,19 +1,16 @@
 //! `ferry coordinator`, `ferry node`, `ferry local-adx`: the long-running roles.
 
 use crate::{
+    api::is_this_machine,
     output::{CliError, message},
     progress::interrupt,
 };
 use clap::Args;
 use ferry_common::{id::RuntimeName, timetable::Timetable};
-use ferry_coordinator::{Coordinator, CoordinatorConfig, store::StorePlace};
+use ferry_coordinator::{Coordinator, CoordinatorConfig, GivenCertificate, TlsConfig, store::StorePlace};
 use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig};
-use ferry_node::{NodeConfig, read::Roots};
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use ferry_node::{MembershipConfig, NodeConfig, read::Roots};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// `ferry coordinator`
 #[derive(Args)]
@@ -38,6 +35,25 @@ pub(crate) struct CoordinatorArgs {
     /// How long ended runs are remembered. After that a run of the same id copies again.
     #[arg(long, default_value = "90d", value_parser = humantime::parse_duration, value_name = "TIME")]
     keep_runs: Duration,
+    /// Secure both ports: TLS, certificates for nodes, tokens for programs. The folder holds the coordinators' own
+    /// authority and the admin token; what is not there is made.
+    #[arg(long, env = "FERRY_TLS", value_name = "DIR")]
+    tls: Option<PathBuf>,
+    /// Name or address that the certificate is for, beside localhost and this host's name; may be given more than once.
+    #[arg(long, env = "FERRY_TLS_NAMES", value_name = "NAME", value_delimiter = ',', requires = "tls")]
+    tls_name: Vec<String>,
+    /// Certificate to show instead of one by the own authority: the chain, PEM. Read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Key of --tls-cert, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// How long a node's certificate holds. It is renewed at two thirds of that.
+    #[arg(long, default_value = "7d", value_parser = humantime::parse_duration, value_name = "TIME")]
+    node_cert_ttl: Duration,
+    /// Serve programs without TLS, for where something before the port has it. Tokens are asked for all the same.
+    #[arg(long, requires = "tls")]
+    insecure: bool,
 }
 
 /// Shortest lease: a node says something every second.
@@ -46,18 +62,46 @@ const LEASE_TTL_MIN: Duration = Duration::from_secs(3);
 /// Shortest memory of ended runs: signatures of staged blobs end sooner.
 const KEEP_RUNS_MIN: Duration = Duration::from_secs(3 * 24 * 3600);
 
-fn loopback_only(address: SocketAddr, flag: &str) -> Result<(), CliError> {
+/// Shortest life of a node's certificate.
+const NODE_CERT_TTL_MIN: Duration = Duration::from_secs(3);
+
+fn loopback_only(address: SocketAddr, flag: &str, instead: &str) -> Result<(), CliError> {
     if address.ip().is_loopback() {
         return Ok(());
     }
-    Err(CliError::Usage(format!(
-        "{flag} {address}: plain HTTP is served on this machine only; TLS is not built yet, so put a tunnel between machines"
-    )))
+    Err(CliError::Usage(format!("{flag} {address}: other machines are not served without TLS{instead}")))
+}
+
+fn tls_of(args: &CoordinatorArgs) -> Result<Option<TlsConfig>, CliError> {
+    let Some(folder) = args.tls.clone() else {
+        for (address, flag) in [(args.grpc, "--grpc"), (args.http, "--http")] {
+            loopback_only(address, flag, "; give --tls DIR")?;
+        }
+        return Ok(None);
+    };
+    if args.node_cert_ttl < NODE_CERT_TTL_MIN {
+        let least = humantime::format_duration(NODE_CERT_TTL_MIN);
+        return Err(CliError::Usage(format!("--node-cert-ttl must be at least {least}")));
+    }
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let own = [args.grpc.ip(), args.http.ip()].into_iter().filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    for name in std::iter::once(host_name()).chain(own).chain(args.tls_name.iter().cloned()) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let given = args.tls_cert.clone().zip(args.tls_key.clone());
+    let given = given.map(|(certificate, key)| GivenCertificate { certificate, key });
+    Ok(Some(TlsConfig { folder, names, given, node_cert_ttl: args.node_cert_ttl }))
 }
 
 pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
-    loopback_only(args.grpc, "--grpc")?;
-    loopback_only(args.http, "--http")?;
+    let tls = tls_of(&args)?;
+    if args.insecure {
+        message(
+            "ferry: --insecure: tokens of programs come over the HTTP port in clear, unless something before it has TLS",
+        );
+    }
     if args.lease_ttl < LEASE_TTL_MIN {
         return Err(CliError::Usage(format!(
             "--lease-ttl must be at least {}",
@@ -65,7 +109,14 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
         )));
     }
     let store: StorePlace = args.store.parse().map_err(|why| CliError::Usage(format!("--store {why}")))?;
-    let mut config = CoordinatorConfig { grpc: args.grpc, http: args.http, store, limits: Default::default() };
+    let mut config = CoordinatorConfig {
+        grpc: args.grpc,
+        http: args.http,
+        store,
+        tls,
+        is_http_plain: args.insecure,
+        limits: Default::default(),
+    };
     if args.keep_runs < KEEP_RUNS_MIN {
         return Err(CliError::Usage(format!(
             "--keep-runs must be at least {}: until then something of a run may still be on its way",
@@ -107,22 +158,36 @@ pub(crate) struct NodeArgs {
     /// Serve /healthz and /readyz here.
     #[arg(long, value_name = "ADDRESS")]
     health: Option<SocketAddr>,
+    /// File with a join token, as `ferry token create --runtime NAME` prints it; needed for the first start with
+    /// --identity.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Folder for this node's key and certificate, each node its own. Used with a coordinator at https://.
+    #[arg(long, env = "FERRY_IDENTITY", default_value = "ferry-identity", value_name = "DIR")]
+    identity: PathBuf,
+    /// Authority that the coordinator's certificate is by, where that is not its own one: PEM.
+    #[arg(long, env = "FERRY_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
-fn is_plain_and_remote(address: &str) -> bool {
-    let Some(rest) = address.strip_prefix("http://") else { return false };
-    let host = rest.split('/').next().unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-    !(host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
+/// How the node becomes known to a coordinator at this address.
+fn membership_of(args: &NodeArgs) -> Result<Option<MembershipConfig>, CliError> {
+    let wrong = |why: &str| CliError::Usage(format!("--coordinator {}: {why}", args.coordinator));
+    let url = reqwest::Url::parse(&args.coordinator).map_err(|e| wrong(&e.to_string()))?;
+    match url.scheme() {
+        "https" => Ok(Some(MembershipConfig {
+            folder: args.identity.clone(),
+            token_file: args.token_file.clone(),
+            authority: args.ca.clone(),
+        })),
+        "http" if is_this_machine(&url) => Ok(None),
+        "http" => Err(wrong("another machine is reached over https:// only; start the coordinator with --tls DIR")),
+        _ => Err(wrong("must begin with https://, or with http:// on this machine")),
+    }
 }
 
 pub(crate) async fn node(args: NodeArgs) -> Result<(), CliError> {
-    if !args.coordinator.starts_with("http://") || is_plain_and_remote(&args.coordinator) {
-        return Err(CliError::Usage(format!(
-            "--coordinator {}: only http:// to this machine is supported yet; put a tunnel between machines",
-            args.coordinator
-        )));
-    }
+    let membership = membership_of(&args)?;
     let roots = Roots::new(args.allow_root).map_err(|e| CliError::Usage(e.to_string()))?;
     if let Some(folder) = &args.work_dir {
         tempfile::tempfile_in(folder).map_err(|e| CliError::Usage(format!("--work-dir {}: {e}", folder.display())))?;
@@ -135,6 +200,7 @@ pub(crate) async fn node(args: NodeArgs) -> Result<(), CliError> {
         roots,
         bandwidth: args.bandwidth.unwrap_or_default(),
         health: args.health,
+        membership,
     };
     ferry_node::run(config, interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))
 }
@@ -168,7 +234,7 @@ pub(crate) struct LocalAdxArgs {
 }
 
 pub(crate) async fn local_adx(args: LocalAdxArgs) -> Result<(), CliError> {
-    loopback_only(args.listen, "--listen")?;
+    loopback_only(args.listen, "--listen", ", and local-adx has none")?;
     let faults: Faults = args.fault.parse().map_err(CliError::Usage)?;
     let storage = args.storage.map(|text| text.parse::<Account>()).transpose();
     let storage = storage.map_err(|why| CliError::Usage(format!("--storage: {why}")))?;

@@ -1,4 +1,4 @@
-//! `ferry run`, `ferry runs`, `ferry nodes`: talk with a coordinator.
+//! `ferry run`, `ferry runs`: talk with a coordinator.
 
 use crate::{
     api::{Api, CoordinatorArg},
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// `ferry run`
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// File of the copy activity, YAML or JSON.
+    /// File of the copy activity, YAML or JSON; `-` for standard input.
     activity: PathBuf,
     #[command(flatten)]
     coordinator: CoordinatorArg,
@@ -69,33 +69,12 @@ struct OneRun {
     coordinator: CoordinatorArg,
 }
 
-/// `ferry nodes`
-#[derive(Args)]
-pub(crate) struct NodesArgs {
-    #[command(subcommand)]
-    command: NodesCommand,
-}
-
-#[derive(Subcommand)]
-enum NodesCommand {
-    /// Nodes that were heard within a day.
-    List {
-        #[command(flatten)]
-        coordinator: CoordinatorArg,
-    },
-    /// Let a node finish what it holds and take no more.
-    Drain {
-        /// Name or id of the node.
-        node: String,
-        #[command(flatten)]
-        coordinator: CoordinatorArg,
-    },
-}
-
 /// Reads an activity and sets properties of it.
 fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
-    let origin = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| CliError::Usage(format!("{origin}: {e}")))?;
+    let is_piped = path.as_os_str() == "-";
+    let origin = if is_piped { "standard input".to_owned() } else { path.display().to_string() };
+    let text = if is_piped { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|e| CliError::Usage(format!("{origin}: {e}")))?;
     let activity = Activity::parse(&text, &origin)?;
     if set.is_empty() {
         return Ok(activity);
@@ -122,7 +101,7 @@ fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
 
 pub(crate) async fn run(args: RunArgs, output: OutputFormat) -> Result<(), CliError> {
     let activity = read_activity(&args.activity, &args.set)?;
-    let api = Api::new(&args.coordinator.coordinator)?;
+    let api = Api::new(&args.coordinator)?;
     let run = submit(&api, &activity, args.run_id.as_ref()).await?;
     let id = cell(&run["runId"]);
     if !args.watch {
@@ -149,7 +128,7 @@ async fn watch(api: &Api, id: &str, output: OutputFormat) -> Result<(), CliError
 pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), CliError> {
     match args.command {
         RunsCommand::List { coordinator } => {
-            let list = Api::new(&coordinator.coordinator)?.get("/runs").await?;
+            let list = Api::new(&coordinator)?.get("/runs").await?;
             if output == OutputFormat::Json {
                 return output::json(&list["runs"]);
             }
@@ -168,9 +147,9 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
             output::table(&["RUN", "ACTIVITY", "STATE", "FILES", "ROWS VISIBLE", "DURATION", "SUBMITTED"], rows)
         }
         RunsCommand::Show(one) => show(&one, output).await,
-        RunsCommand::Watch(one) => watch(&Api::new(&one.coordinator.coordinator)?, one.run.as_str(), output).await,
+        RunsCommand::Watch(one) => watch(&Api::new(&one.coordinator)?, one.run.as_str(), output).await,
         RunsCommand::Cancel(one) => {
-            let run = Api::new(&one.coordinator.coordinator)?.post(&format!("/runs/{}/cancel", one.run), None).await?;
+            let run = Api::new(&one.coordinator)?.post(&format!("/runs/{}/cancel", one.run), None).await?;
             match output {
                 OutputFormat::Json => output::json(&run),
                 OutputFormat::Table => output::result(&format!("{} is {}", one.run, cell(&run["state"]))),
@@ -181,7 +160,7 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
             if output == OutputFormat::Json { output::json(&ledger) } else { ledger_table(&ledger) }
         }
         RunsCommand::Report(ReportArgs { one, ledger: false }) => {
-            let report = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}/report", one.run)).await?;
+            let report = Api::new(&one.coordinator)?.get(&format!("/runs/{}/report", one.run)).await?;
             if output == OutputFormat::Json { output::json(&report) } else { report_tables(&report) }
         }
     }
@@ -189,7 +168,7 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
 
 /// All pages of the ledger as one.
 async fn whole_ledger(one: &OneRun) -> Result<Value, CliError> {
-    let api = Api::new(&one.coordinator.coordinator)?;
+    let api = Api::new(&one.coordinator)?;
     let path = format!("/runs/{}/ledger", one.run);
     let mut whole = api.get(&path).await?;
     while let Some(next) = whole["next"].as_u64() {
@@ -203,7 +182,7 @@ async fn whole_ledger(one: &OneRun) -> Result<Value, CliError> {
 }
 
 async fn show(one: &OneRun, output: OutputFormat) -> Result<(), CliError> {
-    let run = Api::new(&one.coordinator.coordinator)?.get(&format!("/runs/{}", one.run)).await?;
+    let run = Api::new(&one.coordinator)?.get(&format!("/runs/{}", one.run)).await?;
     if output == OutputFormat::Json {
         return output::json(&run);
     }
@@ -287,38 +266,4 @@ fn ledger_table(ledger: &Value) -> Result<(), CliError> {
         message(&format!("ferry: the table's extents could not be asked for: {why}"));
     }
     Ok(())
-}
-
-pub(crate) async fn nodes(args: NodesArgs, output: OutputFormat) -> Result<(), CliError> {
-    let list = match args.command {
-        NodesCommand::List { coordinator } => Api::new(&coordinator.coordinator)?.get("/nodes").await?,
-        NodesCommand::Drain { node, coordinator } => {
-            let name: String = node
-                .bytes()
-                .map(|b| {
-                    if b.is_ascii_alphanumeric() || b"-_.".contains(&b) {
-                        char::from(b).to_string()
-                    } else {
-                        format!("%{b:02X}")
-                    }
-                })
-                .collect();
-            Api::new(&coordinator.coordinator)?.post(&format!("/nodes/{name}/drain"), None).await?
-        }
-    };
-    if output == OutputFormat::Json {
-        return output::json(&list["nodes"]);
-    }
-    let rows = list["nodes"].as_array().into_iter().flatten().map(|n| {
-        vec![
-            cell(&n["name"]),
-            cell(&n["runtime"]),
-            cell(&n["state"]),
-            format!("{}/{}", cell(&n["slotsBusy"]), cell(&n["slots"])),
-            cell(&n["version"]),
-            cell(&n["lastSeen"]),
-            cell(&n["nodeId"]),
-        ]
-    });
-    output::table(&["NAME", "RUNTIME", "STATE", "SLOTS BUSY", "VERSION", "LAST SEEN", "NODE"], rows)
 }

@@ -70,6 +70,17 @@ name_id!(
     /// Names an integration runtime: a pool of nodes that can reach the same sources.
     RuntimeName, "integration runtime");
 
+name_id!(
+    /// Names a node as its certificates do, over all its lives.
+    IdentityId, "identity");
+
+impl IdentityId {
+    /// A new id.
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::now_v7().to_string())
+    }
+}
+
 impl RunId {
     /// A new id, later ones sorting after earlier ones.
     pub fn generate() -> Self {

@@ -12,6 +12,7 @@ pub mod staging;
 pub mod storage;
 pub mod telemetry;
 pub mod timetable;
+pub mod trust;
 pub mod unit;
 pub mod wire;
 

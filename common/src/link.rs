@@ -1,5 +1,6 @@
 //! The nodes' link: protocol versions, limits, and the one place where its channels are set up.
 
+use crate::trust::Dialer;
 use std::time::Duration;
 use tonic::{
     body::Body,
@@ -8,6 +9,8 @@ use tonic::{
     transport::{Channel, Endpoint, Server, server::Router},
 };
 
+pub use crate::wire::generated::join_service_client::JoinServiceClient;
+pub use crate::wire::generated::join_service_server::{JoinService, JoinServiceServer};
 pub use crate::wire::generated::node_service_client::NodeServiceClient;
 pub use crate::wire::generated::node_service_server::{NodeService, NodeServiceServer};
 
@@ -19,25 +22,27 @@ pub const VERSION_MAX: u32 = 1;
 pub const SYNC_HOLD_MAX: Duration = Duration::from_secs(10);
 /// Largest message.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Largest message of a node that joins.
+const JOIN_BYTES_MAX: usize = 64 << 10;
 /// Files on one page of a listing: keeps a page of long paths well below [`MESSAGE_BYTES_MAX`].
 pub const PAGE_FILES_MAX: u32 = 1_000;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a connection, a tunnel and a handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A call that takes longer is given up and repeated; a held Sync must fit in.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A node's client to the coordinator at `address`, such as `http://127.0.0.1:7400`. Connects when first used.
-pub fn client(address: &str) -> Result<NodeServiceClient<Channel>, tonic::transport::Error> {
-    let channel = Endpoint::from_shared(address.to_owned())?
+/// A channel to the coordinator at `address`, such as `https://host:7400`. Connects when first used.
+pub fn channel(address: &str, dialer: Dialer) -> Result<Channel, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(address.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
-        .connect_lazy();
-    Ok(client_over(channel))
+        .connect_with_connector_lazy(dialer))
 }
 
 /// A node's client through a channel that is there.
@@ -60,10 +65,11 @@ pub fn service<S: NodeService>(service: S) -> NodeServiceServer<S> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// A server that answers nodes through `nodes`.
-pub fn server<S: NodeService>(nodes: S) -> Router {
+/// A server that answers nodes through `nodes` and lets them in through `join`.
+pub fn server<S: NodeService, J: JoinService>(nodes: S, join: J) -> Router {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(service(nodes))
+        .add_service(JoinServiceServer::new(join).max_decoding_message_size(JOIN_BYTES_MAX))
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use ferry_common::{
     failure::Failure,
-    id::{NodeId, RunId, UnitNumber},
+    id::{IdentityId, NodeId, RunId, UnitNumber},
     unit::{AttemptKey, Counters, Grant, Report},
 };
 use std::{
@@ -25,6 +25,8 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct SyncAsk {
     pub(crate) node: NodeId,
+    /// Who asks by its certificate; `None` where none is asked for.
+    pub(crate) identity: Option<IdentityId>,
     pub(crate) free_slots: u32,
     pub(crate) draining: bool,
     pub(crate) wait: Duration,
@@ -49,6 +51,8 @@ pub(crate) struct SyncAnswer {
 pub(crate) enum SyncError {
     #[error("node {0} is not registered here")]
     UnknownNode(NodeId),
+    #[error("node {0} is another's")]
+    OtherNode(NodeId),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -74,6 +78,9 @@ impl Core {
     pub(crate) async fn sync(&self, ask: SyncAsk) -> Result<SyncAnswer, SyncError> {
         let mut news = self.news();
         let node = self.store.node(&ask.node).await?.ok_or(SyncError::UnknownNode(ask.node.clone()))?;
+        if node.identity != ask.identity {
+            return Err(SyncError::OtherNode(node.id));
+        }
         self.see(&node, ask.draining).await?;
         let mut answer = SyncAnswer { drain: node.is_draining, ..SyncAnswer::default() };
         answer.acks = self.take_reports(ask.reports).await;
@@ -136,7 +143,11 @@ impl Core {
     }
 
     /// A node says goodbye: what it holds is pending again at once.
-    pub(crate) async fn leave(&self, id: &NodeId) -> Result<(), SyncError> {
+    pub(crate) async fn leave(&self, id: &NodeId, identity: Option<&IdentityId>) -> Result<(), SyncError> {
+        let node = self.store.node(id).await?;
+        if node.as_ref().is_some_and(|node| node.identity.as_ref() != identity) {
+            return Err(SyncError::OtherNode(id.clone()));
+        }
         for unit in self.store.leased_units(id, LEASES_MAX).await? {
             if let Some(lease) = unit.state.lease() {
                 let token = lease.token.clone();
@@ -144,7 +155,7 @@ impl Core {
                     .await?;
             }
         }
-        if let Some(node) = self.store.node(id).await? {
+        if let Some(node) = node {
             let left = NodeRow { has_left: true, last_seen: self.now(), ..node };
             self.commit(vec![Write::PutNode(left)]).await?;
         }

@@ -1,7 +1,7 @@
 //! Checked settings of a coordinator.
 
 use crate::store::StorePlace;
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of a coordinator.
 #[derive(Debug, Clone)]
@@ -12,8 +12,34 @@ pub struct CoordinatorConfig {
     pub http: SocketAddr,
     /// What must survive.
     pub store: StorePlace,
+    /// How both ports are secured; `None`: whoever reaches them may come in.
+    pub tls: Option<TlsConfig>,
+    /// Programs are served without TLS all the same: something else before them has it.
+    pub is_http_plain: bool,
     /// Limits.
     pub limits: Limits,
+}
+
+/// How the ports are secured.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// Folder of the own authority and the admin token. What is not there is made.
+    pub folder: PathBuf,
+    /// Names and addresses that the own certificate is for.
+    pub names: Vec<String>,
+    /// A certificate by somebody else.
+    pub given: Option<GivenCertificate>,
+    /// How long a node's certificate holds.
+    pub node_cert_ttl: Duration,
+}
+
+/// A certificate in files, which are read again when they change.
+#[derive(Debug, Clone)]
+pub struct GivenCertificate {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
 }
 
 /// Limits of a coordinator.

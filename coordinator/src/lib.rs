@@ -8,6 +8,7 @@ mod attempts;
 mod config;
 mod core;
 mod desk;
+mod door;
 mod duties;
 mod grants;
 mod ingest;
@@ -23,11 +24,16 @@ pub mod scheduler;
 pub mod state;
 pub mod store;
 
-pub use config::{CoordinatorConfig, Limits};
+pub use config::{CoordinatorConfig, GivenCertificate, Limits, TlsConfig};
+pub use door::{DoorError, create_folder};
 
-use crate::{core::Core, store::SqlStore};
+use crate::{
+    core::Core,
+    door::{Door, Keys, Listener, SignIns},
+    store::SqlStore,
+};
 use ferry_common::{clock::SystemClock, failure::with_causes, link};
-use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +52,9 @@ pub enum CoordinatorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Keys and certificates.
+    #[error("TLS of the ports: {0}")]
+    Door(#[from] DoorError),
     /// The store.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -62,6 +71,8 @@ pub enum CoordinatorError {
 /// A coordinator whose ports are open and whose store is up to date.
 pub struct Coordinator {
     core: Arc<Core>,
+    door: Option<Arc<Door>>,
+    is_http_plain: bool,
     grpc: TcpListener,
     http: TcpListener,
     /// Where nodes dial in.
@@ -76,26 +87,51 @@ impl Coordinator {
         let grpc = bind(config.grpc, "nodes", "--grpc").await?;
         let http = bind(config.http, "programs", "--http").await?;
         let (grpc_address, http_address) = (address_of(&grpc, config.grpc), address_of(&http, config.http));
-        let store = SqlStore::open(&config.store).await?;
-        let core =
-            Arc::new(Core::new(Arc::new(store), Arc::new(SystemClock), Arc::new(ingest::Clusters), config.limits));
-        Ok(Self { core, grpc, http, grpc_address, http_address })
+        let store = Arc::new(SqlStore::open(&config.store).await?);
+        let door = match &config.tls {
+            Some(tls) => {
+                let keys = Keys::open(tls)?;
+                Some(Arc::new(Door { keys, store: store.clone(), sign_ins: SignIns::default() }))
+            }
+            None => None,
+        };
+        let core = Arc::new(Core::new(store, Arc::new(SystemClock), Arc::new(ingest::Clusters), config.limits));
+        Ok(Self { core, door, is_http_plain: config.is_http_plain, grpc, http, grpc_address, http_address })
     }
 
     /// Serves until `shutdown`. Runs go on where they are when a coordinator starts again on the same store.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), CoordinatorError> {
-        tracing::info!(grpc = %self.grpc_address, http = %self.http_address, "coordinator serves");
-        let duties = duties::start(self.core.clone(), shutdown.clone());
-        let incoming = tonic::transport::server::TcpIncoming::from(self.grpc).with_nodelay(Some(true));
-        let nodes = link::server(rpc::node::NodeRpc::new(self.core.clone(), shutdown.clone()))
-            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
-        let programs = axum::serve(self.http, api::router(self.core.clone()))
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        let (nodes, programs) =
-            tokio::join!(stop_others(nodes, &shutdown), stop_others(programs.into_future(), &shutdown));
+        let Self { core, door, is_http_plain, grpc, http, grpc_address, http_address } = self;
+        let (for_nodes, for_programs) = match &door {
+            Some(door) => {
+                let for_programs = (!is_http_plain).then(|| door.keys.for_programs());
+                (Some(door.keys.for_nodes()?), for_programs)
+            }
+            None => (None, None),
+        };
+        tracing::info!(grpc = %grpc_address, http = %http_address, tls = door.is_some(), "coordinator serves");
+        let duties = duties::start(core.clone(), shutdown.clone());
+        let nodes = Listener::start(grpc, for_nodes, shutdown.clone());
+        let nodes = futures::stream::unfold(nodes, |mut nodes| async {
+            let stream = nodes.next().await?;
+            Some((Ok::<_, std::io::Error>(stream), nodes))
+        });
+        let node_rpc = rpc::node::NodeRpc::new(core.clone(), door.clone(), shutdown.clone());
+        let nodes = link::server(node_rpc, rpc::join::JoinRpc::new(core.clone(), door.clone()))
+            .serve_with_incoming_shutdown(nodes, shutdown.clone().cancelled_owned());
+        let programs = Listener::start(http, for_programs, shutdown.clone());
+        let programs = api::serve(programs, api::router(core.clone(), door.clone()), shutdown.clone());
+        let renewing = async {
+            if let Some(door) = &door {
+                tokio::select! {
+                    () = door.keys.renew() => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        };
+        let (nodes, (), ()) = tokio::join!(stop_others(nodes, &shutdown), stop_others(programs, &shutdown), renewing);
         duties.await;
-        nodes.map_err(|e| CoordinatorError::Serve { what: "serving nodes", why: with_causes(&e) })?;
-        programs.map_err(|e| CoordinatorError::Serve { what: "serving programs", why: with_causes(&e) })
+        nodes.map_err(|e| CoordinatorError::Serve { what: "serving nodes", why: with_causes(&e) })
     }
 }
 

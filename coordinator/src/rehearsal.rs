@@ -42,7 +42,7 @@ impl Rehearsal {
 
     /// What answers nodes.
     pub fn node_service(&self) -> Routes {
-        Routes::new(link::service(NodeRpc::new(self.core.clone(), self.shutdown.clone())))
+        Routes::new(link::service(NodeRpc::new(self.core.clone(), None, self.shutdown.clone())))
     }
 
     /// Takes a run in.

@@ -2,12 +2,12 @@
 
 use crate::read::Roots;
 use ferry_common::{id::RuntimeName, timetable::Timetable};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Settings of a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// Address of the coordinator, such as `http://127.0.0.1:7400`.
+    /// Address of the coordinator, such as `https://host:7400`.
     pub coordinator: String,
     /// The integration runtime it belongs to.
     pub runtime: RuntimeName,
@@ -21,4 +21,17 @@ pub struct NodeConfig {
     pub bandwidth: Timetable,
     /// Where its health is served, if anywhere.
     pub health: Option<SocketAddr>,
+    /// How it comes by its client certificate; `None`: it needs none.
+    pub membership: Option<MembershipConfig>,
+}
+
+/// How a node comes by its client certificate.
+#[derive(Debug, Clone)]
+pub struct MembershipConfig {
+    /// Where key and certificate are kept.
+    pub folder: PathBuf,
+    /// A file with a join token, for the first time.
+    pub token_file: Option<PathBuf>,
+    /// Authorities to believe, PEM; `None`: the one that the token names, or whom the machine believes.
+    pub authority: Option<PathBuf>,
 }

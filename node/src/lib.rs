@@ -9,6 +9,7 @@ mod copy;
 mod cut;
 pub mod format;
 mod health;
+mod identity;
 pub mod infer;
 mod link;
 mod list;
@@ -20,5 +21,6 @@ pub mod record;
 mod slots;
 mod stage;
 
-pub use config::NodeConfig;
+pub use config::{MembershipConfig, NodeConfig};
+pub use identity::IdentityError;
 pub use link::{LinkError, run, run_over};

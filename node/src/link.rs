@@ -1,10 +1,17 @@
 //! The talk with the coordinator: register, sync, leave. The node dials; everything it says may be said again.
 
-use crate::{NodeConfig, bandwidth::Bandwidth, health, slots::Slots};
+use crate::{
+    NodeConfig,
+    bandwidth::Bandwidth,
+    health,
+    identity::{IdentityError, Joined, Membership},
+    slots::Slots,
+};
 use ferry_common::{
     failure::{backoff, with_causes},
     id::NodeId,
     link::{self, NodeServiceClient, SYNC_HOLD_MAX},
+    trust::{ClientIdentity, Dialer, Trust},
     wire::generated as pb,
 };
 use std::{sync::Arc, time::Duration};
@@ -34,9 +41,15 @@ pub enum LinkError {
         /// What is wrong with it.
         why: String,
     },
-    /// The two programs have no protocol version in common.
+    /// The two programs have no protocol version in common, or the node was revoked.
     #[error("the coordinator refuses this node: {0}")]
     Refused(String),
+    /// The coordinator does not know who this is.
+    #[error("the coordinator does not know this node: {0}")]
+    Unknown(String),
+    /// No certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The health port.
     #[error("health address {address}: {source}")]
     Health {
@@ -49,12 +62,39 @@ pub enum LinkError {
 
 /// Runs a node until `shutdown`; then what it holds is given back.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), LinkError> {
-    let client = link::client(&config.coordinator)
-        .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
-    run_over(client, config, shutdown).await
+    let ready = Arc::new(health::Ready::default());
+    if let Some(address) = config.health {
+        health::serve(address, ready.clone(), shutdown.clone())
+            .await
+            .map_err(|source| LinkError::Health { address, source })?;
+    }
+    let Some(membership) = config.membership.clone() else {
+        let dialer = Dialer::new(&Trust::System, ClientIdentity::default()).map_err(IdentityError::from)?;
+        let channel = link::channel(&config.coordinator, dialer)
+            .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
+        return work(link::client_over(channel), config, ready, shutdown).await;
+    };
+    let membership = Membership::new(membership, &config.coordinator, &config.name, &config.runtime);
+    let channel = match membership.join(&shutdown).await? {
+        Joined::Member(channel) => channel,
+        Joined::Stopped => return Ok(()),
+    };
+    let node = work(link::client_over(channel.clone()), config, ready, shutdown);
+    let kept = async {
+        membership.keep(channel).await;
+        std::future::pending().await
+    };
+    let result = tokio::select! {
+        result = node => result,
+        never = kept => never,
+    };
+    if let Err(LinkError::Unknown(_)) = result {
+        membership.forget()?;
+    }
+    result
 }
 
-/// The same, through a client that is there.
+/// Runs a node through a client that is there, without health and certificates.
 pub async fn run_over<T>(
     client: NodeServiceClient<T>,
     config: NodeConfig,
@@ -66,12 +106,21 @@ where
     T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
-    let ready = Arc::new(health::Ready::default());
-    if let Some(address) = config.health {
-        health::serve(address, ready.clone(), shutdown.clone())
-            .await
-            .map_err(|source| LinkError::Health { address, source })?;
-    }
+    work(client, config, Arc::default(), shutdown).await
+}
+
+async fn work<T>(
+    client: NodeServiceClient<T>,
+    config: NodeConfig,
+    ready: Arc<health::Ready>,
+    shutdown: CancellationToken,
+) -> Result<(), LinkError>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
+{
     let bandwidth = Bandwidth::new(config.bandwidth.clone());
     let slots = Slots::new(config.slots, config.roots.clone(), bandwidth);
     let mut link =
@@ -118,8 +167,11 @@ where
             };
             match result {
                 Ok(()) => self.failures = 0,
-                Err(status) if status.code() == Code::FailedPrecondition => {
+                Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied) => {
                     return Err(LinkError::Refused(status.message().to_owned()));
+                }
+                Err(status) if status.code() == Code::Unauthenticated => {
+                    return Err(LinkError::Unknown(status.message().to_owned()));
                 }
                 Err(status) => {
                     if status.code() == Code::NotFound {
@@ -155,6 +207,7 @@ where
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let response = self.client.register(request).await?.into_inner();
+        self.ready.seen();
         tracing::info!(node = %self.node, version = response.version, "registered");
         Ok(())
     }

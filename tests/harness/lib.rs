@@ -4,17 +4,21 @@
 mod azurite;
 mod cluster;
 mod flights;
+mod intruder;
 mod postgres;
 mod program;
 mod relay;
+mod secured;
 mod tmpfs;
 
 pub use azurite::Azurite;
 pub use cluster::{Cluster, ClusterOptions, Relays};
 pub use flights::{Facts, write_flights};
+pub use intruder::Intruder;
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 pub use relay::{Relay, Weather};
+pub use secured::Secured;
 pub use tmpfs::Tmpfs;
 
 use std::time::{Duration, Instant};

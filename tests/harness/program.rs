@@ -129,6 +129,16 @@ impl Program {
         self.child.id()
     }
 
+    /// Memory that it holds now.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running program");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Sends a signal, such as `STOP`.
     ///
     /// # Panics
@@ -163,6 +173,11 @@ impl Program {
         self.signal("TERM");
         let status = self.child.wait().expect("wait");
         assert!(status.success(), "{status}: {}", fs::read_to_string(&self.log).unwrap_or_default());
+    }
+
+    /// How it has ended; `None` while it runs.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten().and_then(|status| status.code())
     }
 
     /// It has ended by itself.

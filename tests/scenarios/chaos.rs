@@ -191,6 +191,11 @@ impl Event {
 
     fn is_due(&self, run: Option<&Value>, since: Duration) -> bool {
         let number = |path: &str| run.and_then(|r| r.pointer(path)).and_then(Value::as_u64);
+        // What happens to a file before it was listed is nothing to the run.
+        let is_of_source = matches!(self.strike, Strike::ChangeSource(_) | Strike::DeleteSource(_));
+        if is_of_source && number("/copy/filesTotal") != Some(FILES as u64) {
+            return false;
+        }
         match self.when {
             When::Files(files) => number("/copy/filesDone").is_some_and(|done| done >= files),
             When::Commands(commands) => {

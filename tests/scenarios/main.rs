@@ -1,12 +1,14 @@
 //! Stories with real programs: Azurite, local-adx, a coordinator, nodes, and Microsoft's own client at the end.
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
+mod attacks;
 mod bad_input;
 mod chaos;
 mod copies;
 mod deaths;
 mod faults;
 mod formats;
+mod joining;
 mod limits;
 mod parser;
 mod publish;

@@ -12,6 +12,7 @@ async fn postgres_conforms_and_keeps_everything_over_a_restart() {
     let place: StorePlace = postgres.url().parse().unwrap();
     let store = SqlStore::open(&place).await.unwrap();
     let left = conformance::run(&store).await;
+    conformance::credentials(&store).await;
     postgres.stop();
     postgres.resume().await;
     let again = SqlStore::open(&place).await.unwrap();

@@ -304,6 +304,7 @@ impl World {
             roots: Roots::new([self.folder.path().to_owned()]).unwrap(),
             bandwidth: Timetable::default(),
             health: None,
+            membership: None,
         };
         self.nodes.push(self.network.start_node(config));
     }

@@ -1,17 +1,26 @@
 //! HTTP and JSON for programs and the CLI. It holds no rule of its own.
 
+mod credentials;
+mod serve;
+mod sign_in;
+
+pub(crate) use serve::serve;
+
 use crate::{
     core::{ChangeError, Core},
+    door::Door,
     leaks, ledger, report,
-    store::{RunRow, StoreError, Write},
+    store::{Role, RunRow, StoreError, Write},
 };
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
+use credentials::Office;
 use ferry_common::{
     activity::{ACTIVITY_BYTES_MAX, Activity},
     clock::Millis,
@@ -20,6 +29,7 @@ use ferry_common::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use sign_in::Needs;
 use std::{sync::Arc, time::Duration};
 
 /// Runs that a list shows when not asked for a number.
@@ -27,21 +37,54 @@ const RUNS_DEFAULT: u32 = 50;
 const RUNS_MAX: u32 = 1_000;
 /// Nodes that were silent for longer are not listed.
 const NODES_SEEN_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// Longest time for a request; the slowest ones ask clusters, which get a minute.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-pub(crate) fn router(core: Arc<Core>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
-        .route("/api/v1/runs", get(list_runs).post(submit_run))
+/// Everything that programs may ask for. Without a door whoever reaches the port may do it.
+pub(crate) fn router(core: Arc<Core>, door: Option<Arc<Door>>) -> Router {
+    let signed_in = |role| {
+        let needs = Needs { core: core.clone(), door: door.clone(), role };
+        middleware::from_fn_with_state(needs, sign_in::check)
+    };
+    let viewer = Router::new()
+        .route("/api/v1/runs", get(list_runs))
         .route("/api/v1/runs/{run}", get(show_run))
         .route("/api/v1/runs/{run}/report", get(report_run))
         .route("/api/v1/runs/{run}/ledger", get(ledger_of_run))
         .route("/api/v1/leaks", get(list_leaks))
-        .route("/api/v1/runs/{run}/cancel", post(cancel_run))
         .route("/api/v1/nodes", get(list_nodes))
+        .route_layer(signed_in(Role::Viewer))
+        .with_state(core.clone());
+    let operator = Router::new()
+        .route("/api/v1/runs", post(submit_run))
+        .route("/api/v1/runs/{run}/cancel", post(cancel_run))
         .route("/api/v1/nodes/{node}/drain", post(drain_node))
-        .layer(DefaultBodyLimit::max(ACTIVITY_BYTES_MAX + 4096))
+        .route_layer(signed_in(Role::Operator))
+        .with_state(core.clone());
+    let admin = Router::new()
+        .route("/api/v1/tokens", get(credentials::list_tokens).post(credentials::create_token))
+        .route("/api/v1/tokens/{token}", delete(credentials::revoke_token))
+        .route("/api/v1/nodes/{node}/revoke", post(credentials::revoke_node))
+        .route_layer(signed_in(Role::Admin))
+        .with_state(Office { core: core.clone(), door: door.clone() });
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
         .with_state(core)
+        .merge(viewer)
+        .merge(operator)
+        .merge(admin)
+        .layer(DefaultBodyLimit::max(ACTIVITY_BYTES_MAX + 4096))
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(door.is_none(), sign_in::guard_browsers))
+}
+
+/// A request that takes longer, or whose body trickles in, is given up.
+async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+        let detail = format!("the request took longer than {REQUEST_TIMEOUT:?}");
+        Problem { status: StatusCode::REQUEST_TIMEOUT, code: "TooSlow", detail }.into_response()
+    })
 }
 
 /// An answer that is not what was asked for, as RFC 9457 has it.

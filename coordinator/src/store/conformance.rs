@@ -1,8 +1,8 @@
 //! What every store must do, as one suite that each adapter runs.
 
 use super::{
-    ChunkRow, CommandRow, Driver, HeldSlots, LeasedUnit, NodeRow, OpenCommands, RunRow, Store, StoreError, UnitRow,
-    Write,
+    ChunkRow, CommandRow, Credentials, Driver, Grants, HeldSlots, IdentityRow, LeasedUnit, NodeRow, OpenCommands, Role,
+    RunRow, Store, StoreError, TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -312,10 +312,67 @@ async fn nodes(store: &dyn Store) {
         last_seen: Millis(last_seen),
         is_draining: false,
         has_left: false,
+        identity: None,
     };
     store.commit(vec![Write::PutNode(node("n1", 5)), Write::PutNode(node("n2", 9))]).await.unwrap();
     store.commit(vec![Write::PutNode(NodeRow { is_draining: true, ..node("n1", 10) })]).await.unwrap();
     assert!(store.node(&"n1".parse().unwrap()).await.unwrap().unwrap().is_draining);
     let seen = store.nodes(Millis(10)).await.unwrap();
     assert_eq!(seen.iter().map(|n| n.id.as_str()).collect::<Vec<_>>(), ["n1"]);
+}
+
+/// What every store of tokens and identities must do.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+pub async fn credentials(store: &dyn Credentials) {
+    let identity = |id: &str, token: &str, key: &str| IdentityRow {
+        id: id.parse().unwrap(),
+        runtime: "r".parse().unwrap(),
+        name: "host".into(),
+        token: token.into(),
+        key_hash: key.into(),
+        joined: Millis(3),
+        ends: Millis(9),
+        revoked: None,
+    };
+    let token = |id: &str, uses_left| TokenRow {
+        id: id.into(),
+        secret_hash: "h".into(),
+        grants: Grants::Join { runtime: "r".parse().unwrap(), uses_left },
+        created: Millis(1),
+        ends: Millis(20),
+        revoked: None,
+    };
+    let api = TokenRow { grants: Grants::Api(Role::Operator), created: Millis(2), ..token("api", None) };
+    for row in [&token("once", Some(1)), &token("any", None), &api] {
+        store.insert_token(row).await.unwrap();
+        assert_eq!(store.token(&row.id).await.unwrap().as_ref(), Some(row));
+    }
+    assert_eq!(store.tokens(2).await.unwrap()[0], api);
+
+    store.join(&identity("i1", "once", "k1")).await.unwrap();
+    assert!(matches!(store.join(&identity("i2", "once", "k2")).await, Err(StoreError::Conflict)), "used up");
+    assert!(matches!(store.join(&identity("i3", "any", "k1")).await, Ok(())));
+    assert!(matches!(store.join(&identity("i4", "any", "k1")).await, Err(StoreError::Conflict)), "the same key");
+    let left = store.token("once").await.unwrap().unwrap().grants;
+    assert_eq!(left, token("once", Some(0)).grants);
+    assert_eq!(store.identity_of("once", "k1").await.unwrap(), Some(identity("i1", "once", "k1")));
+    assert_eq!(store.identities("host").await.unwrap().len(), 2);
+    assert_eq!(store.identities("i3").await.unwrap(), [identity("i3", "any", "k1")]);
+
+    let i1 = "i1".parse().unwrap();
+    store.renew_identity(&i1, Millis(15)).await.unwrap();
+    store.revoke_identity(&i1, Millis(10)).await.unwrap();
+    store.revoke_identity(&i1, Millis(11)).await.unwrap();
+    let revoked = store.identity(&i1).await.unwrap().unwrap();
+    assert_eq!((revoked.ends, revoked.revoked), (Millis(15), Some(Millis(10))));
+    assert!(matches!(store.renew_identity(&i1, Millis(30)).await, Err(StoreError::Conflict)));
+
+    assert!(store.revoke_token("any", Millis(5)).await.unwrap());
+    assert!(!store.revoke_token("nobody", Millis(5)).await.unwrap());
+    assert!(matches!(store.join(&identity("i5", "any", "k5")).await, Err(StoreError::Conflict)), "revoked");
+    store.forget_credentials(Millis(12)).await.unwrap();
+    assert_eq!(store.identity(&"i3".parse().unwrap()).await.unwrap(), None);
+    assert!(store.identity(&i1).await.unwrap().is_some() && store.token("any").await.unwrap().is_some());
+    store.forget_credentials(Millis(100)).await.unwrap();
+    assert_eq!(store.tokens(9).await.unwrap(), []);
 }

@@ -3,10 +3,12 @@
 //! caller reads again. That is what fences late writers, in one process or in several.
 
 pub mod conformance;
+mod credentials;
 mod memory;
 mod mounts;
 mod sql;
 
+pub use credentials::{Credentials, Grants, IdentityRow, Role, TokenRow};
 pub use memory::MemoryStore;
 pub use sql::{SqlStore, StorePlace};
 
@@ -19,7 +21,7 @@ use ferry_common::{
     activity::{Activity, Publish},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
-    id::{AttemptNumber, ChunkNumber, NodeId, RunId, RuntimeName, UnitNumber},
+    id::{AttemptNumber, ChunkNumber, IdentityId, NodeId, RunId, RuntimeName, UnitNumber},
     unit::{Chunk, Counters, FileRows, FileVersion, SampleColumn, Scope},
 };
 use serde::{Deserialize, Serialize};
@@ -327,6 +329,9 @@ pub struct NodeRow {
     pub is_draining: bool,
     /// It said goodbye.
     pub has_left: bool,
+    /// Who it is by its certificate; `None` where none is asked for.
+    #[serde(default)]
+    pub identity: Option<IdentityId>,
 }
 
 /// One change. See [`Store::commit`].

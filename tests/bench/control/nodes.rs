@@ -5,6 +5,7 @@ use ferry_common::{
     id::{ChunkNumber, NodeId},
     link::{self, NodeServiceClient},
     staging,
+    trust::{ClientIdentity, Dialer, Trust},
     unit::{AttemptKey, Chunk, Counters, Event, FileVersion, Grant, ListPage, Report, SampleColumn, Work},
     wire::generated as pb,
 };
@@ -118,7 +119,8 @@ struct Node {
 impl Node {
     async fn register(address: &str, number: usize, slots: u32, shared: Arc<Shared>) -> Self {
         let id = NodeId::generate();
-        let mut client = link::client(address).unwrap();
+        let dialer = Dialer::new(&Trust::System, ClientIdentity::default()).unwrap();
+        let mut client = link::client_over(link::channel(address, dialer).unwrap());
         let request = pb::RegisterRequest {
             node_id: id.to_string(),
             name: format!("node-{number}"),

@@ -4,6 +4,7 @@
 //! disk at each commit. Only one coordinator may have it open; a lock beside the file sees to that.
 
 mod batches;
+mod credentials;
 mod looks;
 mod rows;
 mod writes;
@@ -185,11 +186,13 @@ fn migrator() -> Migrator {
     let scopes = include_str!("migrations/0002_scopes.sql").into_sql_str();
     let drivers = include_str!("migrations/0003_drivers.sql").into_sql_str();
     let looks = include_str!("migrations/0004_looks.sql").into_sql_str();
+    let credentials = include_str!("migrations/0005_credentials.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
         Migration::new(3, "drivers".into(), MigrationType::Simple, drivers, false),
         Migration::new(4, "looks".into(), MigrationType::Simple, looks, false),
+        Migration::new(5, "credentials".into(), MigrationType::Simple, credentials, false),
     ])
 }
 
@@ -417,6 +420,7 @@ mod tests {
         let path = folder.path().join("a b%.db");
         let store = SqlStore::open_sqlite(&path).await.unwrap();
         let left = super::super::conformance::run(&store).await;
+        super::super::conformance::credentials(&store).await;
         drop(store);
         let again = SqlStore::open_sqlite(&path).await.unwrap();
         assert_eq!(again.run(&left.id).await.unwrap().unwrap(), left);

@@ -1,0 +1,132 @@
+//! Tokens and nodes that are let in or not any more.
+
+use super::{Problem, bad_request, not_found};
+use crate::{
+    core::Core,
+    door::Door,
+    store::{Grants, IdentityRow, Role, TokenRow},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use ferry_common::id::RuntimeName;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+
+/// Tokens that a list shows.
+const TOKENS_MAX: u32 = 1_000;
+/// Longest life of a token.
+const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// What these handlers work on.
+#[derive(Clone)]
+pub(super) struct Office {
+    pub(super) core: Arc<Core>,
+    pub(super) door: Option<Arc<Door>>,
+}
+
+impl Office {
+    fn door(&self) -> Result<&Door, Problem> {
+        self.door.as_deref().ok_or(Problem {
+            status: StatusCode::CONFLICT,
+            code: "NotSecured",
+            detail: "this coordinator runs without --tls: it asks nobody for a token or a certificate".to_owned(),
+        })
+    }
+}
+
+/// A token to make: with `role` for programs, with `runtime` for nodes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct NewToken {
+    role: Option<String>,
+    runtime: Option<String>,
+    ttl_seconds: u64,
+    /// Nodes that may join with it; absent: any number.
+    uses: Option<u32>,
+}
+
+pub(super) async fn create_token(State(office): State<Office>, body: String) -> Result<Response, Problem> {
+    let asked: NewToken = serde_json::from_str(&body).map_err(bad_request)?;
+    let door = office.door()?;
+    let grants = match (asked.role, asked.runtime) {
+        (Some(role), None) if asked.uses.is_none() => Grants::Api(role.parse::<Role>().map_err(bad_request)?),
+        (None, Some(runtime)) if asked.uses != Some(0) => {
+            Grants::Join { runtime: RuntimeName::try_from(runtime).map_err(bad_request)?, uses_left: asked.uses }
+        }
+        _ => return Err(bad_request("either role, or runtime with uses of at least 1 or none")),
+    };
+    let ttl = Duration::from_secs(asked.ttl_seconds);
+    if ttl.is_zero() || ttl > TTL_MAX {
+        return Err(bad_request(format!("ttlSeconds must be between 1 and {}", TTL_MAX.as_secs())));
+    }
+    let now = office.core.now();
+    let made = door.create_token(grants, now, now.plus(ttl)).await?;
+    tracing::info!(token = made.row.id, "a token is made");
+    let mut view = token_view(&made.row);
+    view["token"] = json!(made.text);
+    Ok((StatusCode::CREATED, Json(view)).into_response())
+}
+
+pub(super) async fn list_tokens(State(office): State<Office>) -> Result<Response, Problem> {
+    let tokens = office.door()?.store.tokens(TOKENS_MAX).await?;
+    Ok(Json(json!({"tokens": tokens.iter().map(token_view).collect::<Vec<_>>()})).into_response())
+}
+
+pub(super) async fn revoke_token(State(office): State<Office>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let door = office.door()?;
+    if !door.store.revoke_token(&id, office.core.now()).await? {
+        return Err(not_found("token", &id));
+    }
+    tracing::info!(token = id, "a token is revoked");
+    let row = door.store.token(&id).await?.ok_or_else(|| not_found("token", &id))?;
+    Ok(Json(token_view(&row)).into_response())
+}
+
+/// Revokes the nodes of this name, id or identity. What they hold goes to others when its leases end.
+pub(super) async fn revoke_node(State(office): State<Office>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let door = office.door()?;
+    let mut found = door.store.identities(&name).await?;
+    if let Ok(id) = name.parse()
+        && let Some(identity) = office.core.store.node(&id).await?.and_then(|node| node.identity)
+    {
+        found.extend(door.store.identity(&identity).await?);
+    }
+    if found.is_empty() {
+        return Err(not_found("node", &name));
+    }
+    let now = office.core.now();
+    for identity in &mut found {
+        door.store.revoke_identity(&identity.id, now).await?;
+        identity.revoked.get_or_insert(now);
+        tracing::info!(identity = %identity.id, name = identity.name, "a node is revoked");
+    }
+    office.core.tell_nodes();
+    Ok(Json(json!({"nodes": found.iter().map(identity_view).collect::<Vec<_>>()})).into_response())
+}
+
+fn token_view(row: &TokenRow) -> Value {
+    let mut view = match &row.grants {
+        Grants::Api(role) => json!({"id": row.id, "role": role}),
+        Grants::Join { runtime, uses_left } => json!({"id": row.id, "runtime": runtime, "usesLeft": uses_left}),
+    };
+    view["created"] = json!(row.created.to_string());
+    view["ends"] = json!(row.ends.to_string());
+    view["revoked"] = json!(row.revoked.map(|at| at.to_string()));
+    view
+}
+
+fn identity_view(row: &IdentityRow) -> Value {
+    json!({
+        "identity": row.id.as_str(),
+        "name": row.name,
+        "runtime": row.runtime.as_str(),
+        "token": row.token,
+        "joined": row.joined.to_string(),
+        "revoked": row.revoked.map(|at| at.to_string()),
+    })
+}

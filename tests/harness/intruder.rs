@@ -1,0 +1,101 @@
+//! A node's end of the link in the hands of a test: it says what no honest node would.
+
+use ferry_common::{
+    link::{self, JoinServiceClient, NodeServiceClient},
+    trust::{ClientIdentity, Dialer, Trust, read_certificates},
+    wire::generated as pb,
+};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    crypto::ring::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    sign::CertifiedKey,
+};
+use std::{path::Path, sync::Arc};
+use tonic::{Status, transport::Channel};
+
+/// Someone who speaks to the nodes' port of a secured coordinator.
+pub struct Intruder {
+    channel: Channel,
+}
+
+impl Intruder {
+    /// Somebody without a certificate.
+    ///
+    /// # Panics
+    /// When the authority cannot be read.
+    pub fn stranger(grpc_port: u16, authority: &Path) -> Self {
+        Self { channel: channel(grpc_port, authority, ClientIdentity::default()) }
+    }
+
+    /// Somebody who joined with a token.
+    ///
+    /// # Panics
+    /// When the token is no good.
+    pub async fn joined(grpc_port: u16, authority: &Path, token: &Path, runtime: &str) -> Self {
+        let key = KeyPair::generate().expect("key");
+        let request = CertificateParams::default().serialize_request(&key).expect("request").der().to_vec();
+        let mut client = JoinServiceClient::new(channel(grpc_port, authority, ClientIdentity::default()));
+        let token = std::fs::read_to_string(token).expect("token").trim().to_owned();
+        let (runtime, name) = (runtime.to_owned(), "intruder".to_owned());
+        let request = pb::JoinRequest { token, certificate_request: request, runtime, name };
+        let answer = client.join(request).await.expect("joins").into_inner();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("key");
+        let chain = vec![CertificateDer::from(answer.certificate)];
+        let identity = ClientIdentity::default();
+        identity.set(Arc::new(CertifiedKey::new(chain, any_supported_type(&key).expect("key"))));
+        Self { channel: channel(grpc_port, authority, identity) }
+    }
+
+    /// Registers under a node id, for an integration runtime, with these versions of the protocol. Gives the version agreed on.
+    pub async fn register(&self, node: &str, runtime: &str, versions: (u32, u32)) -> Result<u32, Status> {
+        let request = pb::RegisterRequest {
+            node_id: node.to_owned(),
+            name: "intruder".to_owned(),
+            runtime: runtime.to_owned(),
+            slots: 1,
+            versions: Some(pb::VersionRange { min: versions.0, max: versions.1 }),
+            program_version: "0".to_owned(),
+        };
+        Ok(self.nodes().register(request).await?.into_inner().version)
+    }
+
+    /// Asks for work under a node id. Gives how many units it got.
+    pub async fn ask(&self, node: &str) -> Result<usize, Status> {
+        let request = pb::SyncRequest { node_id: node.to_owned(), free_slots: 1, ..pb::SyncRequest::default() };
+        Ok(self.nodes().sync(request).await?.into_inner().grants.len())
+    }
+
+    /// Reports, under a node id, that an attempt of another node has failed for good. Gives whether that was refused.
+    pub async fn report_failed(&self, node: &str, run: &str, unit: u64, token: &str) -> Result<bool, Status> {
+        let key = pb::AttemptKey { run_id: run.to_owned(), unit, attempt: 1, lease_token: token.to_owned() };
+        let failure = ferry_common::failure::Failure::internal("made up").into();
+        let report = pb::Report { sequence: 1, key: Some(key), event: Some(pb::report::Event::AttemptFailed(failure)) };
+        let request = pb::SyncRequest { node_id: node.to_owned(), reports: vec![report], ..pb::SyncRequest::default() };
+        let answer = self.nodes().sync(request).await?.into_inner();
+        Ok(answer.acks.first().is_some_and(|ack| ack.refused))
+    }
+
+    /// Says goodbye in a node's name.
+    pub async fn leave(&self, node: &str) -> Result<(), Status> {
+        self.nodes().leave(pb::LeaveRequest { node_id: node.to_owned() }).await.map(drop)
+    }
+
+    /// Asks for a newer certificate.
+    pub async fn renew(&self) -> Result<(), Status> {
+        let key = KeyPair::generate().expect("key");
+        let request = CertificateParams::default().serialize_request(&key).expect("request").der().to_vec();
+        let mut client = JoinServiceClient::new(self.channel.clone());
+        client.renew(pb::RenewRequest { certificate_request: request }).await.map(drop)
+    }
+
+    fn nodes(&self) -> NodeServiceClient<Channel> {
+        link::client_over(self.channel.clone())
+    }
+}
+
+fn channel(grpc_port: u16, authority: &Path, identity: ClientIdentity) -> Channel {
+    let trust = Trust::Authorities(read_certificates(authority).expect("authority"));
+    let dialer = Dialer::new(&trust, identity).expect("trust");
+    link::channel(&format!("https://localhost:{grpc_port}"), dialer).expect("address")
+}
