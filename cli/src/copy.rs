@@ -3,7 +3,7 @@
 use crate::{
     embedded::{self, Embedding},
     output::{CliError, OutputFormat},
-    query::{AuthArg, DatabaseArgs, TOKEN_VARIABLE},
+    query::DatabaseArgs,
     summary,
 };
 use clap::Args as ClapArgs;
@@ -154,7 +154,13 @@ fn staging_of(args: &Args) -> Result<Value, CliError> {
                 Ok(json!({"type": "AzureBlob", "container": args.staging, "accountKey": {"secret": key}}))
             }
             (_, Some(sas)) => Ok(json!({"type": "AzureBlob", "container": args.staging, "sas": {"secret": sas}})),
-            _ => Err(CliError::Usage("a blob container needs --staging-key or --staging-sas".to_owned())),
+            _ if args.database.auth.is_entra() => {
+                Ok(json!({"type": "AzureBlob", "container": args.staging, "auth": args.database.auth.to_activity()?}))
+            }
+            _ => Err(CliError::Usage(
+                "a blob container needs --staging-key or --staging-sas, or an --auth that opens storage, too"
+                    .to_owned(),
+            )),
         };
     }
     let folder = std::path::absolute(&args.staging)?;
@@ -182,10 +188,7 @@ fn activity_of(args: &Args, named: &Named) -> Result<Activity, CliError> {
     let mut source = named.source.clone();
     source["type"] = json!("FileSystem");
     source["format"] = format;
-    let auth = match args.database.auth {
-        AuthArg::None => json!({"type": "none"}),
-        AuthArg::Bearer => json!({"type": "bearer", "token": {"secret": format!("env:{TOKEN_VARIABLE}")}}),
-    };
+    let auth = args.database.auth.to_activity()?;
     let activity = json!({
         "name": format!("copy to {}", args.table),
         "source": source,

@@ -4,8 +4,9 @@ use crate::output::{self, CliError, OutputFormat, cell};
 use clap::Args as ClapArgs;
 use ferry_kusto::{
     Client, ClientOptions, RequestId, Table,
-    auth::{NoAuth, StaticBearer, TokenProvider},
+    auth::{EntraIdentity, EntraTokens, NoAuth, StaticBearer, TokenProvider},
 };
+use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
 /// How to sign in.
@@ -16,10 +17,70 @@ pub(crate) enum AuthArg {
     None,
     /// With the bearer token in the environment variable FERRY_ADX_TOKEN.
     Bearer,
+    /// As an application of Entra ID: AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET.
+    ServicePrincipal,
+    /// As this Azure machine; AZURE_CLIENT_ID names a user-assigned identity.
+    ManagedIdentity,
+    /// As this Kubernetes service account.
+    WorkloadIdentity,
+    /// As whoever signed in with `az login`.
+    AzureCli,
+}
+
+/// Variables of Microsoft's own tools.
+const TENANT_VARIABLE: &str = "AZURE_TENANT_ID";
+const CLIENT_VARIABLE: &str = "AZURE_CLIENT_ID";
+const SECRET_VARIABLE: &str = "AZURE_CLIENT_SECRET";
+
+impl AuthArg {
+    /// As an activity has it. Secrets stay where they are: they are named.
+    pub(crate) fn to_activity(self) -> Result<serde_json::Value, CliError> {
+        Ok(match self {
+            Self::None => json!({"type": "none"}),
+            Self::Bearer => json!({"type": "bearer", "token": {"secret": format!("env:{TOKEN_VARIABLE}")}}),
+            Self::ServicePrincipal => json!({
+                "type": "servicePrincipal",
+                "tenant": variable(TENANT_VARIABLE)?,
+                "servicePrincipalId": variable(CLIENT_VARIABLE)?,
+                "servicePrincipalKey": {"secret": format!("env:{SECRET_VARIABLE}")},
+            }),
+            Self::ManagedIdentity => match std::env::var(CLIENT_VARIABLE) {
+                Ok(id) => json!({"type": "managedIdentity", "clientId": id}),
+                Err(_) => json!({"type": "managedIdentity"}),
+            },
+            Self::WorkloadIdentity => json!({"type": "workloadIdentity"}),
+            Self::AzureCli => json!({"type": "azureCli"}),
+        })
+    }
+
+    /// It is an identity of Entra ID, which may open storage, too.
+    pub(crate) fn is_entra(self) -> bool {
+        !matches!(self, Self::None | Self::Bearer)
+    }
+
+    fn tokens(self, endpoint: &str) -> Result<Arc<dyn TokenProvider>, CliError> {
+        let identity = match self {
+            Self::None => return Ok(Arc::new(NoAuth)),
+            Self::Bearer => return Ok(Arc::new(StaticBearer::new(variable(TOKEN_VARIABLE)?))),
+            Self::ServicePrincipal => EntraIdentity::ServicePrincipal {
+                tenant: variable(TENANT_VARIABLE)?,
+                id: variable(CLIENT_VARIABLE)?,
+                secret: variable(SECRET_VARIABLE)?,
+            },
+            Self::ManagedIdentity => EntraIdentity::Managed { client_id: std::env::var(CLIENT_VARIABLE).ok() },
+            Self::WorkloadIdentity => EntraIdentity::Workload,
+            Self::AzureCli => EntraIdentity::AzureCli,
+        };
+        Ok(Arc::new(EntraTokens::new(endpoint, identity)))
+    }
+}
+
+fn variable(name: &str) -> Result<String, CliError> {
+    std::env::var(name).map_err(|_| CliError::Usage(format!("this --auth needs {name} in the environment")))
 }
 
 /// Variable that holds the token of `--auth bearer`.
-pub(crate) const TOKEN_VARIABLE: &str = "FERRY_ADX_TOKEN";
+const TOKEN_VARIABLE: &str = "FERRY_ADX_TOKEN";
 
 /// Which database.
 #[derive(ClapArgs, Clone, Debug)]
@@ -49,13 +110,7 @@ pub(crate) struct Args {
 
 /// Runs a query and gives its rows.
 pub(crate) async fn ask(database: &DatabaseArgs, text: &str, timeout: Duration) -> Result<Table, CliError> {
-    let tokens: Arc<dyn TokenProvider> = match database.auth {
-        AuthArg::None => Arc::new(NoAuth),
-        AuthArg::Bearer => Arc::new(StaticBearer::new(
-            std::env::var(TOKEN_VARIABLE)
-                .map_err(|_| CliError::Usage(format!("--auth bearer needs {TOKEN_VARIABLE} in the environment")))?,
-        )),
-    };
+    let tokens = database.auth.tokens(&database.endpoint)?;
     let client = Client::new(&database.endpoint, tokens, ClientOptions { server_timeout: timeout })
         .map_err(|e| CliError::Usage(e.to_string()))?;
     let reply = client.run(&database.database, text, &RequestId::generate("query")).await;

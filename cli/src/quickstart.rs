@@ -76,6 +76,7 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
         databases: Vec::new(),
         faults: Faults::default(),
         storage: None,
+        login_endpoint: None,
     };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let address = format!("http://{}", endpoint.address);

@@ -227,6 +227,9 @@ pub(crate) struct LocalAdxArgs {
     #[arg(long, env = "FERRY_LOCAL_ADX_STORAGE", hide_env_values = true, value_name = "CONNECTION_STRING")]
     // Not parsed by clap, as `--store` is not.
     storage: Option<String>,
+    /// Ask clients for tokens of Entra ID, and tell them to get them here. Signatures of tokens are not checked.
+    #[arg(long, value_name = "URL")]
+    login_endpoint: Option<String>,
     /// What shall go wrong, for tests: KIND[:TIMES[:SECONDS]], joined by commas. Kinds: throttle, error, lost-answer,
     /// hang, op-throttle, op-error, op-abandon, slow.
     #[arg(long, default_value = "", value_name = "SPEC")]
@@ -238,7 +241,14 @@ pub(crate) async fn local_adx(args: LocalAdxArgs) -> Result<(), CliError> {
     let faults: Faults = args.fault.parse().map_err(CliError::Usage)?;
     let storage = args.storage.map(|text| text.parse::<Account>()).transpose();
     let storage = storage.map_err(|why| CliError::Usage(format!("--storage: {why}")))?;
-    let config = LocalAdxConfig { listen: args.listen, data: args.data, databases: args.database, faults, storage };
+    let config = LocalAdxConfig {
+        listen: args.listen,
+        data: args.data,
+        databases: args.database,
+        faults,
+        storage,
+        login_endpoint: args.login_endpoint,
+    };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     message(&format!("local-adx: http://{} (for first runs and tests)", endpoint.address));
     endpoint.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))

@@ -421,6 +421,42 @@ pub struct Auth {
     /// The token, with `type: bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretRef>,
+    /// The tenant, with `type: servicePrincipal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The application's id (client id), with `type: servicePrincipal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_principal_id: Option<String>,
+    /// The application's secret, with `type: servicePrincipal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_principal_key: Option<SecretRef>,
+    /// Client id of a user-assigned identity, with `type: managedIdentity`. Default: the machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+}
+
+impl Auth {
+    /// What is wrong with it; `at` says where it stands.
+    fn check(&self, at: &str) -> Result<(), String> {
+        let is_principal = self.kind == AuthType::ServicePrincipal;
+        let is_managed = self.kind == AuthType::ManagedIdentity;
+        let name = self.kind.name();
+        for (key, is_given, wants, needs) in [
+            ("token", self.token.is_some(), self.kind == AuthType::Bearer, true),
+            ("tenant", self.tenant.is_some(), is_principal, true),
+            ("servicePrincipalId", self.service_principal_id.is_some(), is_principal, true),
+            ("servicePrincipalKey", self.service_principal_key.is_some(), is_principal, true),
+            ("clientId", self.client_id.is_some(), is_managed, false),
+        ] {
+            if is_given && !wants {
+                return Err(format!("{at}: {key} does not go with type: {name}"));
+            }
+            if wants && needs && !is_given {
+                return Err(format!("{at}: type {name} needs {key}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Kinds of sign-in to a cluster.
@@ -432,6 +468,28 @@ pub enum AuthType {
     None,
     /// A given bearer token.
     Bearer,
+    /// An application of Entra ID with a secret.
+    ServicePrincipal,
+    /// The managed identity of the Azure machine that the coordinator runs on.
+    ManagedIdentity,
+    /// The workload identity of the coordinator's Kubernetes service account.
+    WorkloadIdentity,
+    /// Whoever signed in with `az login` where the coordinator runs.
+    AzureCli,
+}
+
+impl AuthType {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bearer => "bearer",
+            Self::ServicePrincipal => "servicePrincipal",
+            Self::ManagedIdentity => "managedIdentity",
+            Self::WorkloadIdentity => "workloadIdentity",
+            Self::AzureCli => "azureCli",
+        }
+    }
 }
 
 /// Names a secret: `{secret: env:NAME}` or `{secret: file:/path}`.
@@ -593,6 +651,10 @@ pub struct Staging {
     /// Azure Blob: a shared access signature for the container with rights `rcwdl`, instead of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sas: Option<SecretRef>,
+    /// Azure Blob: an identity of Entra ID that may write to the container, instead of key or signature. Nodes and cluster get
+    /// signatures that are made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// File system: the folder, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder_path: Option<String>,
@@ -736,8 +798,11 @@ impl Activity {
     }
 
     fn check(&self) -> Result<(), String> {
+        let of_staging = self.staging.auth.as_ref().and_then(|auth| auth.service_principal_key.clone());
         let secrets = [
             ("sink.auth.token", &self.sink.auth.token),
+            ("sink.auth.servicePrincipalKey", &self.sink.auth.service_principal_key),
+            ("staging.auth.servicePrincipalKey", &of_staging),
             ("staging.accountKey", &self.staging.account_key),
             ("staging.sas", &self.staging.sas),
         ];
@@ -913,11 +978,7 @@ impl Sink {
                     .to_owned(),
             );
         }
-        match (self.auth.kind, &self.auth.token) {
-            (AuthType::Bearer, None) => return Err("sink.auth: type bearer needs a token".to_owned()),
-            (AuthType::None, Some(_)) => return Err("sink.auth: a token needs type: bearer".to_owned()),
-            _ => {}
-        }
+        self.auth.check("sink.auth")?;
         if let Some(time) = &self.creation_time
             && time.path_pattern.is_some() == time.column.is_some()
         {
@@ -1004,8 +1065,21 @@ impl Staging {
                 if !container.starts_with("https://") && !container.starts_with("http://") {
                     return Err("staging.container must be an https address".to_owned());
                 }
-                if self.account_key.is_some() == self.sas.is_some() {
-                    return Err("staging needs accountKey or sas, one of them".to_owned());
+                let given = [self.account_key.is_some(), self.sas.is_some(), self.auth.is_some()];
+                if given.iter().filter(|is_given| **is_given).count() != 1 {
+                    return Err("staging needs auth, accountKey or sas, one of them".to_owned());
+                }
+                if let Some(auth) = &self.auth {
+                    if matches!(auth.kind, AuthType::None | AuthType::Bearer) {
+                        return Err(format!(
+                            "staging.auth: type {} opens no storage; name an identity of Entra ID",
+                            auth.kind.name()
+                        ));
+                    }
+                    if !container.starts_with("https://") {
+                        return Err("staging.auth: a token is sent over https only".to_owned());
+                    }
+                    auth.check("staging.auth")?;
                 }
                 if self.folder_path.is_some() {
                     return Err("staging.folderPath is for type FileSystem".to_owned());
@@ -1015,8 +1089,9 @@ impl Staging {
                 if !self.folder_path.as_deref().is_some_and(|p| p.starts_with('/')) {
                     return Err("staging.folderPath must be given, and absolute".to_owned());
                 }
-                if self.container.is_some() || self.account_key.is_some() || self.sas.is_some() {
-                    return Err("staging.container, accountKey and sas are for type AzureBlob".to_owned());
+                let is_blob = self.account_key.is_some() || self.sas.is_some() || self.auth.is_some();
+                if self.container.is_some() || is_blob {
+                    return Err("staging.container, auth, accountKey and sas are for type AzureBlob".to_owned());
                 }
             }
         }

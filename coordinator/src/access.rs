@@ -2,6 +2,7 @@
 //!
 //! Nodes may write, the cluster may read one blob, the coordinator itself lists and deletes. Nothing signed is stored.
 
+use crate::identities::{DelegationKey, Identities};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ferry_common::{
     activity::{Integrity, Secret, Staging, StagingType},
@@ -27,8 +28,22 @@ const OWN_TTL: Duration = Duration::from_secs(3600);
 
 /// Staging, and the secret that opens it.
 pub(crate) enum Access {
-    Key { container: Container, key: Secret, integrity: unit::Integrity },
-    Sas { container: String, sas: Secret, integrity: unit::Integrity },
+    /// An identity of Entra ID, and the key that storage made for it.
+    Delegated {
+        container: Container,
+        key: Box<DelegationKey>,
+        integrity: unit::Integrity,
+    },
+    Key {
+        container: Container,
+        key: Secret,
+        integrity: unit::Integrity,
+    },
+    Sas {
+        container: String,
+        sas: Secret,
+        integrity: unit::Integrity,
+    },
     Folder(String),
 }
 
@@ -57,11 +72,46 @@ impl Container {
         fits.then(|| Self { url: url.to_owned(), account: account.to_owned(), name: name.to_owned() })
     }
 
+    /// Address of the storage account.
+    fn account_url(&self) -> &str {
+        self.url.strip_suffix(&self.name).unwrap_or(&self.url).trim_end_matches('/')
+    }
+
     /// A service SAS for the container, or for one blob of it.
     fn signed(&self, key: &Secret, permissions: &str, blob: Option<&str>, expires: Millis) -> Result<String, Failure> {
         let key = BASE64.decode(key.expose()).map_err(|_| {
             Failure::settings(Code::StagingForbidden, "staging.accountKey is not a storage account's key")
         })?;
+        let (resource, path, expires, protocol) = self.signed_parts(blob, expires);
+        // Azure Storage, "Create a service SAS", versions from 2020-12-06: the fields in this order.
+        let to_sign =
+            [permissions, "", &expires, &path, "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", ""];
+        Ok(format!(
+            "sv={SAS_VERSION}&se={}&sr={resource}&sp={permissions}&spr={}&sig={}",
+            query_encoded(&expires),
+            query_encoded(protocol),
+            signature(&key, &to_sign)
+        ))
+    }
+
+    /// The same as a user delegation SAS: it can do what the key's identity may, and no more.
+    fn signed_for(&self, key: &DelegationKey, permissions: &str, blob: Option<&str>, expires: Millis) -> String {
+        let (resource, path, expires, protocol) = self.signed_parts(blob, expires);
+        let DelegationKey { object_id, tenant_id, start, expiry, service, version, value, .. } = key;
+        // Azure Storage, "Create a user delegation SAS", versions from 2020-12-06: the fields in this order.
+        let of_key = [object_id, tenant_id, start, expiry, service, version].map(String::as_str);
+        let head = [permissions, "", &expires, &path];
+        let tail = ["", "", "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", ""];
+        let to_sign: Vec<&str> = head.into_iter().chain(of_key).chain(tail).collect();
+        let mut sas = format!("sv={SAS_VERSION}&se={}&sr={resource}&sp={permissions}", query_encoded(&expires));
+        for (name, text) in ["skoid", "sktid", "skt", "ske", "sks", "skv"].into_iter().zip(of_key) {
+            sas += &format!("&{name}={}", query_encoded(text));
+        }
+        sas + &format!("&spr={}&sig={}", query_encoded(protocol), signature(value, &to_sign))
+    }
+
+    /// What kind of thing is signed, its path, until when, and over what.
+    fn signed_parts(&self, blob: Option<&str>, expires: Millis) -> (&'static str, String, String, &'static str) {
         let (resource, path) = match blob {
             Some(blob) => ("b", format!("/blob/{}/{}/{blob}", self.account, self.name)),
             None => ("c", format!("/blob/{}/{}", self.account, self.name)),
@@ -69,15 +119,14 @@ impl Container {
         // Whole seconds, as the form wants them.
         let expires = Millis(expires.0 / 1000 * 1000).to_string();
         let protocol = if self.url.starts_with("https://") { "https" } else { "https,http" };
-        // Azure Storage, "Create a service SAS", versions from 2020-12-06: the fields in this order.
-        let to_sign =
-            [permissions, "", &expires, &path, "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", ""]
-                .join("\n");
-        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), to_sign.as_bytes());
-        let signature = query_encoded(&BASE64.encode(signature));
-        let (expires, protocol) = (query_encoded(&expires), query_encoded(protocol));
-        Ok(format!("sv={SAS_VERSION}&se={expires}&sr={resource}&sp={permissions}&spr={protocol}&sig={signature}"))
+        (resource, path, expires, protocol)
     }
+}
+
+/// The signature of fields, as it stands in an address.
+fn signature(key: &[u8], fields: &[&str]) -> String {
+    let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), fields.join("\n").as_bytes());
+    query_encoded(&BASE64.encode(signed))
 }
 
 /// The address is one of Azure itself, of any cloud.
@@ -104,7 +153,7 @@ fn path_encoded(name: &str) -> String {
 
 impl Access {
     /// Resolves the secrets of an activity's staging.
-    pub(crate) fn open(staging: &Staging) -> Result<Self, Failure> {
+    pub(crate) async fn open(staging: &Staging, identities: &Identities, now: Millis) -> Result<Self, Failure> {
         let is_azure = staging.container.as_deref().is_some_and(is_azure_address);
         let integrity = match staging.integrity {
             Integrity::None => unit::Integrity::None,
@@ -130,6 +179,10 @@ impl Access {
                         "staging.container is not an address such as https://account.blob.core.windows.net/container",
                     )
                 })?;
+                if let Some(auth) = &staging.auth {
+                    let key = identities.delegation_key(container.account_url(), auth, now).await?;
+                    return Ok(Self::Delegated { container, key: Box::new(key), integrity });
+                }
                 let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
                 Ok(Self::Key { container, key: key.resolve()?, integrity })
             }
@@ -143,6 +196,13 @@ impl Access {
 
     fn target(&self, permissions: &str, expires: Millis) -> Result<StagingTarget, Failure> {
         Ok(match self {
+            Self::Delegated { container, key, integrity } => {
+                let sas = container.signed_for(key, permissions, None, expires);
+                StagingTarget::AzureBlob {
+                    container_sas_url: format!("{}?{sas}", container.url),
+                    integrity: *integrity,
+                }
+            }
             Self::Key { container, key, integrity } => {
                 let sas = container.signed(key, permissions, None, expires)?;
                 StagingTarget::AzureBlob {
@@ -161,6 +221,10 @@ impl Access {
     /// What the cluster gets: it may read this blob until then.
     pub(crate) fn for_cluster(&self, blob: &str, expires: Millis) -> Result<IngestSource, Failure> {
         Ok(match self {
+            Self::Delegated { container, key, .. } => {
+                let sas = container.signed_for(key, "r", Some(blob), expires);
+                IngestSource::Url(format!("{}/{}?{sas}", container.url, path_encoded(blob)))
+            }
             Self::Key { container, key, .. } => {
                 let sas = container.signed(key, "r", Some(blob), expires)?;
                 IngestSource::Url(format!("{}/{}?{sas}", container.url, path_encoded(blob)))

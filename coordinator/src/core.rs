@@ -1,8 +1,10 @@
 //! What every part of the coordinator shares: store, clock, limits, and a bell that rings when something changed.
 
 use crate::{
+    access::Access,
     config::Limits,
     desk::Desk,
+    identities::Identities,
     state::{Refused, run::RunEvent},
     store::{RunRow, Store, StoreError, Totals, Write},
 };
@@ -71,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sinks: Arc<dyn Sinks>,
+    pub(crate) identities: Arc<Identities>,
     pub(crate) limits: Limits,
     pub(crate) started: Millis,
     /// Sabotage, for tests alone: whoever reports is taken for the holder of the lease.
@@ -106,13 +109,20 @@ pub(crate) enum ChangeError {
 }
 
 impl Core {
-    pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, sinks: Arc<dyn Sinks>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        sinks: Arc<dyn Sinks>,
+        identities: Arc<Identities>,
+        limits: Limits,
+    ) -> Self {
         let started = clock.now();
         Self {
             is_unfenced: false,
             store,
             clock,
             sinks,
+            identities,
             limits,
             started,
             hold: None,
@@ -123,6 +133,11 @@ impl Core {
             desk: Arc::default(),
             live: Arc::default(),
         }
+    }
+
+    /// What opens the staging of an activity.
+    pub(crate) async fn access(&self, activity: &Activity) -> Result<Access, Failure> {
+        Access::open(&activity.staging, &self.identities, self.now()).await
     }
 
     /// The same, for the driver of a run: nothing is written unless it still is.

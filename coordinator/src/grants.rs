@@ -4,7 +4,6 @@
 //! the same one; what the store says is what counts, and another coordinator may have been faster.
 
 use crate::{
-    access::Access,
     core::{ChangeError, Core},
     desk::{Desk, Going, Slots},
     scheduler::{Candidate, next_run},
@@ -181,7 +180,7 @@ impl Core {
             0 | 1 => Vec::new(),
             _ => self.store.chunks(&run.id, unit.number).await?,
         };
-        let grant = match self.grant_of(run, &unit, &lease, &accepted) {
+        let grant = match self.grant_of(run, &unit, &lease, &accepted).await {
             Ok(grant) => grant,
             Err(failure) => {
                 self.cannot_grant(run, failure).await?;
@@ -214,7 +213,13 @@ impl Core {
     }
 
     /// What goes with a lease. Made anew each time: it holds a signature that is never stored.
-    fn grant_of(&self, run: &RunRow, unit: &UnitRow, lease: &Lease, accepted: &[ChunkRow]) -> Result<Grant, Failure> {
+    async fn grant_of(
+        &self,
+        run: &RunRow,
+        unit: &UnitRow,
+        lease: &Lease,
+        accepted: &[ChunkRow],
+    ) -> Result<Grant, Failure> {
         let key =
             AttemptKey { run: run.id.clone(), unit: unit.number, attempt: lease.attempt, token: lease.token.clone() };
         let activity = &run.activity;
@@ -234,7 +239,7 @@ impl Core {
             settings: Settings { priority: 0, ..activity.settings.clone() },
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
-            staging: Access::open(&activity.staging)?.for_node(self.now())?,
+            staging: self.access(activity).await?.for_node(self.now())?,
             resume: resume_after(accepted),
         }));
         Ok(Grant { key, work })
@@ -256,7 +261,7 @@ impl Core {
             let run = self.store.run(&unit.run).await?;
             if let Some(run) = run.filter(|r| matches!(r.state, RunState::Planning | RunState::Copying)) {
                 let accepted = self.store.chunks(&run.id, unit.number).await?;
-                match self.grant_of(&run, unit, lease, &accepted) {
+                match self.grant_of(&run, unit, lease, &accepted).await {
                     Ok(grant) => grants.push(grant),
                     Err(e) => self.cannot_grant(&run, e).await?,
                 }

@@ -70,7 +70,7 @@ async fn blobs_in(
     staging: &Staging,
     runs: &HashMap<String, RunRow>,
 ) -> Result<BTreeMap<String, (u64, u64)>, Failure> {
-    let storage = Access::open(staging)?.storage(core.now())?;
+    let storage = Access::open(staging, &core.identities, core.now()).await?.storage(core.now())?;
     let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for blob in storage.list("", BLOBS_MAX).await? {
         let Some(owner) = owner_of(&blob.name) else { continue };

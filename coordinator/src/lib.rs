@@ -11,6 +11,7 @@ mod desk;
 mod door;
 mod duties;
 mod grants;
+mod identities;
 mod ingest;
 mod leaks;
 mod ledger;
@@ -30,6 +31,7 @@ pub use door::{DoorError, create_folder};
 use crate::{
     core::Core,
     door::{Door, Keys, Listener, SignIns},
+    identities::Identities,
     store::SqlStore,
 };
 use ferry_common::{clock::SystemClock, failure::with_causes, link};
@@ -95,7 +97,9 @@ impl Coordinator {
             }
             None => None,
         };
-        let core = Arc::new(Core::new(store, Arc::new(SystemClock), Arc::new(ingest::Clusters), config.limits));
+        let identities = Arc::new(Identities::default());
+        let clusters = Arc::new(ingest::Clusters::new(identities.clone()));
+        let core = Arc::new(Core::new(store, Arc::new(SystemClock), clusters, identities, config.limits));
         Ok(Self { core, door, is_http_plain: config.is_http_plain, grpc, http, grpc_address, http_address })
     }
 

@@ -32,7 +32,7 @@ impl Rehearsal {
         limits: Limits,
         is_unfenced: bool,
     ) -> Self {
-        let mut core = Core::new(store, clock, sinks, limits);
+        let mut core = Core::new(store, clock, sinks, Arc::default(), limits);
         core.is_unfenced = is_unfenced;
         let core = Arc::new(core);
         let shutdown = CancellationToken::new();

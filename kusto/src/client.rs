@@ -179,7 +179,7 @@ impl Client {
     /// Sends a request as this client. Returns the body of a good answer, and the service's id of the request.
     async fn answer(&self, request: reqwest::RequestBuilder, id: &RequestId) -> Result<(Vec<u8>, String), KustoError> {
         let token =
-            self.tokens.token().await.map_err(|why| KustoError::Token { endpoint: self.endpoint.clone(), why })?;
+            self.tokens.token().await.map_err(|error| KustoError::Token { endpoint: self.endpoint.clone(), error })?;
         let mut request = request
             .timeout(self.options.server_timeout + ANSWER_MARGIN)
             .header("Accept", "application/json")

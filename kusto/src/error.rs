@@ -1,5 +1,6 @@
 //! What can go wrong with a request, judged: did it reach the service, may it have had an effect, can a repeat help.
 
+use crate::auth::TokenError;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ pub enum KustoError {
         why: String,
     },
     /// No token.
-    #[error("no sign-in token for {endpoint}: {why}")]
+    #[error("no sign-in token for {endpoint}: {error}")]
     Token {
         /// The address.
         endpoint: String,
         /// Why not.
-        why: String,
+        error: TokenError,
     },
     /// Nothing was sent: no connection.
     #[error("cannot connect to {endpoint}: {why}")]
@@ -207,7 +208,8 @@ impl KustoError {
     /// A repeat cannot help.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Endpoint { .. } | Self::Token { .. } => true,
+            Self::Endpoint { .. } => true,
+            Self::Token { error, .. } => !error.is_passing,
             Self::Unreachable { .. } | Self::Lost { .. } => false,
             Self::Service(error) => error.permanent && !error.is_throttled(),
         }

@@ -936,6 +936,7 @@ mod tests {
             databases: Vec::new(),
             faults: Faults::default(),
             storage: None,
+            login_endpoint: None,
         };
         (LocalAdx::open(config).await.unwrap().adx, folder)
     }

@@ -11,6 +11,7 @@ mod ingest;
 pub mod kql;
 mod queued;
 mod server;
+mod sign_in;
 pub mod types;
 
 pub use error::AdxError;
@@ -43,6 +44,8 @@ pub struct LocalAdxConfig {
     pub faults: Faults,
     /// The account that clients of queued ingestion write to; without one, blobs are handed over by REST alone.
     pub storage: Option<Account>,
+    /// Where clients get their tokens; without one, nobody is asked for any.
+    pub login_endpoint: Option<String>,
 }
 
 /// Why an endpoint cannot start or go on.
@@ -82,6 +85,7 @@ pub(crate) struct Adx {
     slots: Arc<Semaphore>,
     capacity: i64,
     storage: Option<Arc<queued::Storage>>,
+    login_endpoint: Option<String>,
     /// Something was handed over by REST.
     handed: tokio::sync::Notify,
 }
@@ -175,6 +179,7 @@ impl LocalAdx {
             None => None,
         };
         let adx = Adx {
+            login_endpoint: config.login_endpoint,
             storage,
             handed: tokio::sync::Notify::new(),
             catalogue,

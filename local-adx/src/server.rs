@@ -5,12 +5,14 @@ use crate::{
     commands::{Outcome, Request},
     error::AdxError,
     frame::Frame,
+    sign_in,
 };
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -27,8 +29,9 @@ pub(crate) fn router(adx: Arc<Adx>) -> Router {
         .route("/v1/rest/mgmt", post(mgmt))
         .route("/v1/rest/query", post(query_v1))
         .route("/v2/rest/query", post(query_v2))
-        .route("/v1/rest/auth/metadata", get(|| async { StatusCode::NOT_FOUND }))
+        .route("/v1/rest/auth/metadata", get(sign_in::metadata))
         .merge(crate::queued::routes())
+        .route_layer(middleware::from_fn_with_state(adx.clone(), sign_in::check))
         .route("/healthz", get(|| async { "ok" }))
         .fallback(|| async { AdxError { status: 404, ..AdxError::bad_request("no such path") } })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))

@@ -24,6 +24,8 @@ pub struct Azurite {
     ports: [u16; 3],
     /// Where its files are.
     folder: PathBuf,
+    /// Folder of its certificate, where it has one.
+    certificate: Option<PathBuf>,
 }
 
 impl Azurite {
@@ -32,14 +34,28 @@ impl Azurite {
     /// # Panics
     /// When it does not come up.
     pub async fn start(folder: &Path) -> Self {
+        Self::start_as(folder, None).await
+    }
+
+    /// The same with TLS, by `localhost.crt`, `localhost.key` and `authority.pem` of a folder, and with tokens of Entra ID.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_secured(folder: &Path, certificate: &Path) -> Self {
+        Self::start_as(folder, Some(certificate.to_owned())).await
+    }
+
+    async fn start_as(folder: &Path, certificate: Option<PathBuf>) -> Self {
         let ports = [free_port(), free_port(), free_port()];
-        let container = format!("http://127.0.0.1:{}/{ACCOUNT}/staging", ports[0]);
-        let azurite = Self { program: Self::serve(folder, ports), container, ports, folder: folder.to_owned() };
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let container = format!("{scheme}://127.0.0.1:{}/{ACCOUNT}/staging", ports[0]);
+        let program = Self::serve(folder, ports, certificate.as_deref());
+        let azurite = Self { program, container, ports, folder: folder.to_owned(), certificate };
         azurite.wait_ready(Method::PUT).await;
         azurite
     }
 
-    fn serve(folder: &Path, ports: [u16; 3]) -> Program {
+    fn serve(folder: &Path, ports: [u16; 3], certificate: Option<&Path>) -> Program {
         let home = folder.join("azurite");
         std::fs::create_dir_all(&home).expect("folder");
         let mut command = Command::new("node");
@@ -49,13 +65,34 @@ impl Azurite {
             .args(["--tablePort", &ports[2].to_string()])
             .args(["--skipApiVersionCheck", "--disableTelemetry", "--silent", "-l"])
             .arg(&home);
+        if let Some(folder) = certificate {
+            command.arg("--cert").arg(folder.join("localhost.crt")).arg("--key").arg(folder.join("localhost.key"));
+            command.args(["--oauth", "basic"]);
+        }
         Program::start(command, folder.join("azurite.log"))
+    }
+
+    /// A client that believes it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn client(&self) -> reqwest::Client {
+        ferry_common::install_tls_provider();
+        let builder = reqwest::Client::builder().no_proxy();
+        let builder = match &self.certificate {
+            Some(folder) => {
+                let authority = std::fs::read(folder.join("authority.pem")).expect("authority");
+                builder.tls_certs_only([reqwest::Certificate::from_pem(&authority).expect("authority")])
+            }
+            None => builder,
+        };
+        builder.build().expect("client")
     }
 
     /// Asks until the container is there; `PUT` makes it.
     async fn wait_ready(&self, method: Method) {
         let url = format!("{}?restype=container&{}", self.container, account_sas());
-        let http = reqwest::Client::new();
+        let http = self.client();
         wait_for("Azurite", || async {
             let request = http.request(method.clone(), &url).header("content-length", "0");
             request.send().await.ok().filter(|r| r.status().is_success())
@@ -72,7 +109,7 @@ impl Azurite {
 
     /// Starts it again on its files.
     pub async fn resume(&mut self) {
-        self.program = Self::serve(&self.folder, self.ports);
+        self.program = Self::serve(&self.folder, self.ports, self.certificate.as_deref());
         self.wait_ready(Method::GET).await;
     }
 
@@ -98,6 +135,15 @@ impl Azurite {
     pub fn storage(&self) -> AzureBlobStorage {
         AzureBlobStorage::new(&format!("{}?{}", self.container, account_sas()), ferry_common::unit::Integrity::Md5)
             .expect("storage")
+    }
+
+    /// What is in the container, as the service writes it.
+    ///
+    /// # Panics
+    /// When it cannot be listed.
+    pub async fn listing(&self) -> String {
+        let url = format!("{}?restype=container&comp=list&{}", self.container, account_sas());
+        self.client().get(url).send().await.expect("list").text().await.expect("list")
     }
 
     /// What is in the container.

@@ -66,6 +66,19 @@ impl Intruder {
         Ok(self.nodes().sync(request).await?.into_inner().grants.len())
     }
 
+    /// Asks for work under a node id, and gives the signed address that comes with a file to copy.
+    pub async fn staging_of_grant(&self, node: &str) -> Option<String> {
+        let request = pb::SyncRequest { node_id: node.to_owned(), free_slots: 1, ..pb::SyncRequest::default() };
+        let answer = self.nodes().sync(request).await.ok()?.into_inner();
+        answer.grants.into_iter().find_map(|grant| match grant.work? {
+            pb::grant::Work::Copy(work) => match work.staging?.kind? {
+                pb::staging_target::Kind::AzureBlob(target) => Some(target.container_sas_url),
+                pb::staging_target::Kind::FileSystem(_) => None,
+            },
+            pb::grant::Work::List(_) => None,
+        })
+    }
+
     /// Reports, under a node id, that an attempt of another node has failed for good. Gives whether that was refused.
     pub async fn report_failed(&self, node: &str, run: &str, unit: u64, token: &str) -> Result<bool, Status> {
         let key = pb::AttemptKey { run_id: run.to_owned(), unit, attempt: 1, lease_token: token.to_owned() };

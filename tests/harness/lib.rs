@@ -3,6 +3,7 @@
 
 mod azurite;
 mod cluster;
+mod entra;
 mod flights;
 mod intruder;
 mod postgres;
@@ -13,12 +14,13 @@ mod tmpfs;
 
 pub use azurite::Azurite;
 pub use cluster::{Cluster, ClusterOptions, Relays};
+pub use entra::{APPLICATION, EntraServer, TENANT, write_certificate};
 pub use flights::{Facts, write_flights};
 pub use intruder::Intruder;
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 pub use relay::{Relay, Weather};
-pub use secured::Secured;
+pub use secured::{Secured, SecuredOptions};
 pub use tmpfs::Tmpfs;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! A coordinator that asks everybody who they are, and what goes with it: processes of their own, in one folder.
 
-use crate::{Program, ferry_path, free_port, query, wait_for};
+use crate::{EntraServer, Program, ferry_path, free_port, query, wait_for};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -11,6 +11,19 @@ use tempfile::TempDir;
 
 /// Rows of the sample that [`Secured::write_source`] writes, a file.
 const ROWS_OF_FILE: usize = 4_000;
+
+/// How a secured coordinator is started.
+#[derive(Debug, Default)]
+pub struct SecuredOptions {
+    /// More of its arguments.
+    pub arguments: Vec<String>,
+    /// More of local-adx's arguments.
+    pub adx: Vec<String>,
+    /// The authority that its certificate is by; `None`: its own.
+    pub authority: Option<PathBuf>,
+    /// What all programs find in their environment.
+    pub environment: Vec<(&'static str, String)>,
+}
 
 /// A secured coordinator with local-adx behind it. Staging is a folder.
 pub struct Secured {
@@ -24,6 +37,7 @@ pub struct Secured {
     /// Port of programs.
     pub http_port: u16,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     /// What clients believe.
     pub authority: PathBuf,
 }
@@ -34,14 +48,15 @@ impl Secured {
     /// # Panics
     /// When it does not come up.
     pub async fn start(more: &[&str]) -> Self {
-        Self::start_with_authority(more, Path::new("")).await
+        let arguments = more.iter().map(|&argument| argument.to_owned()).collect();
+        Self::start_with(SecuredOptions { arguments, ..SecuredOptions::default() }).await
     }
 
-    /// The same, whose certificate is by this authority; an empty path: its own.
+    /// Starts one as the options say.
     ///
     /// # Panics
     /// When it does not come up.
-    pub async fn start_with_authority(more: &[&str], authority: &Path) -> Self {
+    pub async fn start_with(options: SecuredOptions) -> Self {
         ferry_common::install_tls_provider();
         let folder = TempDir::new().expect("folder");
         for name in ["source", "staging"] {
@@ -50,17 +65,20 @@ impl Secured {
         let (adx_port, grpc_port, http_port) = (free_port(), free_port(), free_port());
         let at = |port: u16| format!("127.0.0.1:{port}");
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let adx = ["local-adx".into(), "--listen".into(), at(adx_port), "--data".into(), path("adx")];
-        let adx = Program::ferry(&adx, &[], folder.path().join("adx.log"));
+        let mut adx: Vec<String> =
+            ["local-adx".into(), "--listen".into(), at(adx_port), "--data".into(), path("adx")].into();
+        adx.extend(options.adx);
+        let adx = Program::ferry(&adx, &options.environment, folder.path().join("adx.log"));
         let store = format!("sqlite:{}", path("ferry.db"));
         let mut arguments: Vec<String> = ["coordinator".into(), "--grpc".into(), at(grpc_port)].into();
         arguments.extend(["--http".into(), at(http_port), "--store".into(), store, "--tls".into(), path("tls")]);
         arguments.extend(["--lease-ttl".into(), "4s".into()]);
-        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        let coordinator = Program::ferry(&arguments, &[], folder.path().join("coordinator.log"));
-        let own = folder.path().join("tls/ca.crt");
-        let authority = if authority.as_os_str().is_empty() { own } else { authority.to_owned() };
-        let secured = Self { folder, coordinator, adx, adx_port, grpc_port, http_port, arguments, authority };
+        arguments.extend(options.arguments);
+        let environment = options.environment;
+        let coordinator = Program::ferry(&arguments, &environment, folder.path().join("coordinator.log"));
+        let authority = options.authority.unwrap_or_else(|| folder.path().join("tls/ca.crt"));
+        let secured =
+            Self { folder, coordinator, adx, adx_port, grpc_port, http_port, arguments, environment, authority };
         secured.wait_ready().await;
         secured
     }
@@ -77,7 +95,7 @@ impl Secured {
     /// Kills the coordinator without a word, and starts it again.
     pub async fn restart(&mut self) {
         self.coordinator.kill();
-        self.coordinator = Program::ferry(&self.arguments, &[], self.path("coordinator.log"));
+        self.coordinator = Program::ferry(&self.arguments, &self.environment, self.path("coordinator.log"));
         self.wait_ready().await;
     }
 
@@ -146,7 +164,7 @@ impl Secured {
         if let Some(token) = token {
             arguments.extend(["--token-file".to_owned(), token.display().to_string()]);
         }
-        Program::ferry(&arguments, &[], self.path(&format!("{name}.log")))
+        Program::ferry(&arguments, &self.environment, self.path(&format!("{name}.log")))
     }
 
     /// Waits until a program's messages hold a text.
@@ -178,26 +196,44 @@ impl Secured {
     /// # Panics
     /// When it is refused.
     pub fn submit(&self, run: &str) {
-        let output = self.submit_with(&self.path("tls/admin-token"), run);
+        self.submit_activity(run, &self.activity());
+    }
+
+    /// A copy of the source into the table T.
+    pub fn activity(&self) -> Value {
+        json!({
+            "name": "secured",
+            "source": {"type": "FileSystem", "folderPath": self.path("source"),
+                       "format": {"type": "DelimitedText", "firstRowAsHeader": true}},
+            "sink": {"type": "AzureDataExplorer", "endpoint": self.endpoint(), "database": "Test", "table": "T",
+                     "createTable": true},
+            "staging": {"type": "FileSystem", "folderPath": self.path("staging")},
+            "settings": {"chunkSizeMB": 0.01, "packSmallFiles": false},
+        })
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.adx_port)
+    }
+
+    /// Submits an activity.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn submit_activity(&self, run: &str, activity: &Value) {
+        let path = self.path(&format!("{run}.json"));
+        fs::write(&path, activity.to_string()).expect("activity");
+        let output = self.cli(&["run", &path.display().to_string(), "--run-id", run]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The same, with another token, and what comes of it.
+    /// Submits a copy of the source with another token, and gives what comes of it.
     ///
     /// # Panics
     /// When `ferry` cannot be started.
     pub fn submit_with(&self, token: &Path, run: &str) -> Output {
-        let activity = json!({
-            "name": "secured",
-            "source": {"type": "FileSystem", "folderPath": self.path("source"),
-                       "format": {"type": "DelimitedText", "firstRowAsHeader": true}},
-            "sink": {"type": "AzureDataExplorer", "endpoint": format!("http://127.0.0.1:{}", self.adx_port),
-                     "database": "Test", "table": "T", "createTable": true},
-            "staging": {"type": "FileSystem", "folderPath": self.path("staging")},
-            "settings": {"chunkSizeMB": 0.01, "packSmallFiles": false},
-        });
         let path = self.path(&format!("{run}.json"));
-        fs::write(&path, activity.to_string()).expect("activity");
+        fs::write(&path, self.activity().to_string()).expect("activity");
         self.cli_with(token, &["run", &path.display().to_string(), "--run-id", run])
     }
 
@@ -217,6 +253,27 @@ impl Secured {
             query(&format!("http://127.0.0.1:{}", self.adx_port), "T | summarize rows = count(), ids = dcount(id)");
         let of = |key: &str| rows.first().and_then(|row| row[key].as_i64()).unwrap_or(0);
         (of("rows"), of("ids"))
+    }
+}
+
+impl Secured {
+    /// Rows of the table T, where the cluster asks for a token; asked for as the managed identity.
+    ///
+    /// # Panics
+    /// When it cannot be asked.
+    pub fn rows_as(&self, entra: &EntraServer) -> i64 {
+        let arguments = ["query", "T | count", "--endpoint", &self.endpoint(), "--database", "Test"];
+        let output = Command::new(ferry_path())
+            .args(arguments)
+            .args(["--auth", "managed-identity", "--output", "json"])
+            .envs(entra.environment())
+            // It would name an identity of its own.
+            .env_remove("AZURE_CLIENT_ID")
+            .output()
+            .expect("ferry");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let rows: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        rows[0]["Count"].as_i64().expect("a count")
     }
 }
 

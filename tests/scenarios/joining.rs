@@ -1,8 +1,7 @@
 //! How nodes come in, stay in, and are let in no more.
 
-use ferry_tests::{Program, Secured, wait_for};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use std::{fs, path::Path};
+use ferry_tests::{Program, Secured, SecuredOptions, wait_for, write_certificate};
+use std::fs;
 
 /// Waits for the end of a program that cannot go on. Returns its messages.
 async fn last_words(mut program: Program) -> String {
@@ -178,36 +177,15 @@ async fn a_coordinator_of_another_authority_is_not_believed() {
     assert!(words.contains("is not believed") && words.contains("--tls-name"), "{words}");
 }
 
-/// A certificate by an authority that is nobody's we know, for localhost. Returns the authority.
-fn give_certificate(folder: &Path, name: &str) -> String {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let authority = params.self_signed(&key).unwrap();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().unwrap();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    fs::write(folder.join("given.key.new"), key.serialize_pem()).unwrap();
-    fs::write(folder.join("given.crt.new"), leaf.pem()).unwrap();
-    for file in ["given.key", "given.crt"] {
-        fs::rename(folder.join(format!("{file}.new")), folder.join(file)).unwrap();
-    }
-    fs::write(folder.join(name), authority.pem()).unwrap();
-    authority.pem()
-}
-
 #[tokio::test]
 async fn a_certificate_that_was_given_is_shown_and_read_again_when_it_changes() {
     ferry_common::install_tls_provider();
     let given = tempfile::tempdir().unwrap();
     let text = |name: &str| given.path().join(name).display().to_string();
-    let first = give_certificate(given.path(), "first.pem");
-    let mut secured = Secured::start_with_authority(
-        &["--tls-cert", &text("given.crt"), "--tls-key", &text("given.key")],
-        &given.path().join("first.pem"),
-    )
-    .await;
+    let first = write_certificate(given.path(), "first.pem");
+    let files = ["--tls-cert".into(), text("localhost.crt"), "--tls-key".into(), text("localhost.key")];
+    let options = SecuredOptions { arguments: files.into(), authority: Some(first), ..SecuredOptions::default() };
+    let mut secured = Secured::start_with(options).await;
     let token = secured.token("token", &["--runtime", "default"]);
     let node = |secured: &Secured, authority: &str| {
         let mut arguments = secured.node_arguments("n");
@@ -217,9 +195,7 @@ async fn a_certificate_that_was_given_is_shown_and_read_again_when_it_changes() 
     let mut joined = node(&secured, &text("first.pem"));
     secured.until_logged(&joined, "registered").await;
     joined.terminate();
-    let second = give_certificate(given.path(), "second.pem");
-    assert_ne!(first, second);
-    secured.authority = given.path().join("second.pem");
+    secured.authority = write_certificate(given.path(), "second.pem");
     wait_for("the new certificate", || async { secured.cli(&["runs", "list"]).status.success().then_some(()) }).await;
     let again = node(&secured, &text("second.pem"));
     secured.until_logged(&again, "registered").await;

@@ -6,6 +6,7 @@ mod bad_input;
 mod chaos;
 mod copies;
 mod deaths;
+mod entra;
 mod faults;
 mod formats;
 mod joining;

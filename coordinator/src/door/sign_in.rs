@@ -23,7 +23,7 @@ impl SignIns {
     pub(crate) fn refuses(&self, ip: IpAddr) -> Option<Duration> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (failures, since) = all.get(&ip)?;
-        let left = WINDOW.checked_sub(since.elapsed())?;
+        let left = WINDOW.checked_sub(since.elapsed()).filter(|left| !left.is_zero())?;
         (*failures >= FAILURES_MAX).then_some(left)
     }
 

@@ -1,7 +1,6 @@
 //! Deletes what nobody needs any more once a run has ended: its staging blobs, and its staging table.
 
 use crate::{
-    access::Access,
     core::{ChangeError, Core},
     ingest::publish,
     state::run::RunState,
@@ -69,7 +68,7 @@ async fn drop_staging_table(core: &Core, run: &RunRow) -> Result<(), Failure> {
 }
 
 async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<(), Failure> {
-    let storage = Access::open(&run.activity.staging)?.storage(core.now())?;
+    let storage = core.access(&run.activity).await?.storage(core.now())?;
     let prefix = staging::run_prefix(&run.id);
     loop {
         let blobs = storage.list(&prefix, BLOBS_MAX).await?;

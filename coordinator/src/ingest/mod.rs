@@ -12,8 +12,9 @@ mod reconcile;
 mod watch;
 
 use crate::{
-    access::{self, Access},
+    access,
     core::{ChangeError, Core, Sinks},
+    identities::Identities,
     state::{
         command::{CommandEvent, CommandState, Sent, THROTTLED_WAIT},
         unit::{RetryLimit, UnitEvent, UnitState},
@@ -21,13 +22,12 @@ use crate::{
     store::{CommandRow, RunRow, StoreError, Write},
 };
 use ferry_common::{
-    activity::{Activity, AuthType, Ingestion, Publish},
+    activity::{Activity, Ingestion, Publish},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact},
 };
 use ferry_kusto::{
     Client, ClientOptions, Engine, KustoError, RequestId,
-    auth::{NoAuth, StaticBearer, TokenProvider},
     commands::{self, Ingest},
     queued::{Queue, Queued},
 };
@@ -55,29 +55,30 @@ const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
 
 /// Signs in to the clusters that activities name.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clusters;
+pub(crate) struct Clusters(Arc<Identities>);
+
+impl Clusters {
+    pub(crate) fn new(identities: Arc<Identities>) -> Self {
+        Self(identities)
+    }
+
+    fn client_of(&self, activity: &Activity, server_timeout: Duration) -> Result<Client, Failure> {
+        let tokens = self.0.for_cluster(&activity.sink.endpoint, &activity.sink.auth)?;
+        Client::new(&activity.sink.endpoint, tokens, ClientOptions { server_timeout }).map_err(|e| judged(&e))
+    }
+}
 
 impl Sinks for Clusters {
     fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure> {
-        Ok(Arc::new(client_of(activity, server_timeout)?))
+        Ok(Arc::new(self.client_of(activity, server_timeout)?))
     }
 
     fn open_queue(&self, activity: &Activity, server_timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
         if activity.sink.ingestion == Ingestion::Direct {
             return Ok(None);
         }
-        Ok(Some(Arc::new(Queue::new(&client_of(activity, server_timeout)?))))
+        Ok(Some(Arc::new(Queue::new(&self.client_of(activity, server_timeout)?))))
     }
-}
-
-fn client_of(activity: &Activity, server_timeout: Duration) -> Result<Client, Failure> {
-    let auth = &activity.sink.auth;
-    let tokens: Arc<dyn TokenProvider> = match (auth.kind, &auth.token) {
-        (AuthType::Bearer, Some(token)) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
-        _ => Arc::new(NoAuth),
-    };
-    Client::new(&activity.sink.endpoint, tokens, ClientOptions { server_timeout }).map_err(|e| judged(&e))
 }
 
 /// Judges an error of the cluster.
@@ -86,6 +87,7 @@ pub(crate) fn judged(error: &KustoError) -> Failure {
     let transient = if error.is_permanent() { Retry::Never } else { Retry::Backoff };
     let (code, fault, retry) = match error {
         KustoError::Endpoint { .. } => (Code::SettingsInvalid, Fault::Settings, Retry::Never),
+        KustoError::Token { error, .. } if error.is_passing => (Code::SinkUnreachable, Fault::Sink, Retry::Backoff),
         KustoError::Token { .. } => (Code::SinkForbidden, Fault::Settings, Retry::Never),
         KustoError::Unreachable { .. } => (Code::SinkUnreachable, Fault::Sink, Retry::Backoff),
         KustoError::Lost { .. } => (Code::SinkFailed, Fault::Sink, Retry::Backoff),
@@ -126,7 +128,6 @@ pub(crate) struct Ingester {
     client: Arc<dyn Engine>,
     /// Where blobs are handed over instead of sending commands.
     queue: Option<Arc<dyn Queued>>,
-    access: Access,
     capacity: u32,
     capacity_asked: Option<Millis>,
     looks: u32,
@@ -149,7 +150,6 @@ impl Ingester {
             client: core.sinks.open(&run.activity, REQUEST_TIMEOUT)?,
             queue: core.sinks.open_queue(&run.activity, REQUEST_TIMEOUT)?,
             core,
-            access: Access::open(&run.activity.staging)?,
             capacity: CAPACITY_UNKNOWN,
             capacity_asked: None,
             looks: 0,
@@ -313,7 +313,11 @@ impl Ingester {
         let Some(plan) = &run.plan else { return Ok(Err(Failure::internal("the run has no plan"))) };
         let format = &run.activity.source.format;
         let ttl = if self.queue.is_some() { access::QUEUED_READ_TTL } else { access::READ_TTL };
-        Ok(self.access.for_cluster(&command.blob, self.core.now().plus(ttl)).map(|source| Ingest {
+        let access = match self.core.access(&run.activity).await {
+            Ok(access) => access,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        Ok(access.for_cluster(&command.blob, self.core.now().plus(ttl)).map(|source| Ingest {
             table: run.ingest_table(),
             source,
             format: plan.copy.staged_format(format.kind).as_str(),

@@ -17,7 +17,7 @@ use ferry_kusto::{Engine, KustoError, RequestId, commands};
 pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>), Failure> {
     let (activity, sample) = (&run.activity, run.sample.as_slice());
     // Who cannot open staging should hear it now.
-    crate::access::Access::open(&activity.staging)?;
+    core.access(activity).await?;
     let client = core.sinks.open(activity, REQUEST_TIMEOUT)?;
     let client = &*client;
     let sink = &activity.sink;

@@ -1,12 +1,26 @@
 //! Signing in: where a bearer token comes from.
 
+mod entra;
+
+pub use entra::{Entra, EntraIdentity, EntraTokens, STORAGE_RESOURCE};
+
 use async_trait::async_trait;
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct TokenError {
+    /// What happened; no secret.
+    pub why: String,
+    /// It may be another answer next time.
+    pub is_passing: bool,
+}
 
 /// Gives the token for a request.
 #[async_trait]
 pub trait TokenProvider: Send + Sync {
-    /// A token that is valid now, or `None` where the cluster asks for none. An error says why there is no token.
-    async fn token(&self) -> Result<Option<String>, String>;
+    /// A token that is valid now, or `None` where the cluster asks for none.
+    async fn token(&self) -> Result<Option<String>, TokenError>;
 
     /// There never is a token.
     fn is_anonymous(&self) -> bool {
@@ -20,7 +34,7 @@ pub struct NoAuth;
 
 #[async_trait]
 impl TokenProvider for NoAuth {
-    async fn token(&self) -> Result<Option<String>, String> {
+    async fn token(&self) -> Result<Option<String>, TokenError> {
         Ok(None)
     }
 
@@ -48,7 +62,7 @@ impl std::fmt::Debug for StaticBearer {
 
 #[async_trait]
 impl TokenProvider for StaticBearer {
-    async fn token(&self) -> Result<Option<String>, String> {
+    async fn token(&self) -> Result<Option<String>, TokenError> {
         Ok(Some(self.0.clone()))
     }
 }

@@ -1,0 +1,181 @@
+//! Who the coordinator is at Entra ID: tokens for clusters, and keys by which it hands parts of its own access to storage
+//! on. Both are asked for once and kept until they end; nothing of them is stored.
+
+use azure_core::{
+    http::{ClientOptions, RetryOptions, Transport, Url},
+    time::OffsetDateTime,
+};
+use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::KeyInfo};
+use ferry_common::{
+    activity::{Auth, AuthType},
+    clock::Millis,
+    failure::{Code, Failure, Fault, Retry, redact, with_causes},
+};
+use ferry_kusto::auth::{
+    Entra, EntraIdentity, EntraTokens, NoAuth, STORAGE_RESOURCE, StaticBearer, TokenError, TokenProvider,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How long a key for signatures holds; the service allows a week.
+const KEY_TTL: Duration = Duration::from_secs(6 * 24 * 3600);
+/// A key is asked for anew when it holds no longer than this: longer than any signature made with it.
+const KEY_LEFT_MIN: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Signatures begin to hold a while before they are made: clocks differ.
+const CLOCKS_APART: Duration = Duration::from_secs(15 * 60);
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A key of the storage service, made for one identity: signatures with it can do what the identity may, and no more.
+#[derive(Clone)]
+pub(crate) struct DelegationKey {
+    /// Who it is for, and from when until when, as the service wrote it.
+    pub(crate) object_id: String,
+    pub(crate) tenant_id: String,
+    pub(crate) start: String,
+    pub(crate) expiry: String,
+    pub(crate) service: String,
+    pub(crate) version: String,
+    pub(crate) value: Vec<u8>,
+    ends: Millis,
+}
+
+/// Everybody that the coordinator has signed in.
+#[derive(Default)]
+pub(crate) struct Identities {
+    clusters: Mutex<HashMap<(String, EntraIdentity), Arc<EntraTokens>>>,
+    keys: tokio::sync::Mutex<HashMap<(String, EntraIdentity), (Entra, DelegationKey)>>,
+}
+
+/// The identity that a sign-in names; `None` for what is no matter of Entra ID.
+fn identity_of(auth: &Auth) -> Result<Option<EntraIdentity>, Failure> {
+    let named = |text: &Option<String>| text.clone().unwrap_or_default();
+    Ok(Some(match auth.kind {
+        AuthType::None | AuthType::Bearer => return Ok(None),
+        AuthType::ServicePrincipal => {
+            let key = auth.service_principal_key.as_ref();
+            let key = key.ok_or_else(|| Failure::settings(Code::SettingsInvalid, "servicePrincipalKey is missing"))?;
+            EntraIdentity::ServicePrincipal {
+                tenant: named(&auth.tenant),
+                id: named(&auth.service_principal_id),
+                secret: key.resolve()?.expose().to_owned(),
+            }
+        }
+        AuthType::ManagedIdentity => EntraIdentity::Managed { client_id: auth.client_id.clone() },
+        AuthType::WorkloadIdentity => EntraIdentity::Workload,
+        AuthType::AzureCli => EntraIdentity::AzureCli,
+    }))
+}
+
+fn judged(error: &TokenError) -> Failure {
+    let (code, fault, retry) = if error.is_passing {
+        (Code::StagingUnreachable, Fault::Sink, Retry::Backoff)
+    } else {
+        (Code::StagingForbidden, Fault::Settings, Retry::Never)
+    };
+    Failure::new(code, fault, retry, redact(&error.why))
+}
+
+impl Identities {
+    /// Tokens for the cluster at `endpoint`. Nothing is sent yet.
+    pub(crate) fn for_cluster(&self, endpoint: &str, auth: &Auth) -> Result<Arc<dyn TokenProvider>, Failure> {
+        if let Some(identity) = identity_of(auth)? {
+            let mut known = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = (endpoint.to_owned(), identity.clone());
+            let tokens = known.entry(key).or_insert_with(|| Arc::new(EntraTokens::new(endpoint, identity)));
+            return Ok(tokens.clone());
+        }
+        Ok(match &auth.token {
+            Some(token) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
+            None => Arc::new(NoAuth),
+        })
+    }
+
+    /// A key to sign access to the storage account at `account` with.
+    pub(crate) async fn delegation_key(
+        &self,
+        account: &str,
+        auth: &Auth,
+        now: Millis,
+    ) -> Result<DelegationKey, Failure> {
+        let identity = identity_of(auth)?
+            .ok_or_else(|| Failure::settings(Code::SettingsInvalid, "staging.auth names no identity of Entra ID"))?;
+        let place = (account.to_owned(), identity);
+        // One asks, the others wait for what it gets.
+        let mut keys = self.keys.lock().await;
+        let known = keys.get(&place);
+        if let Some((_, key)) = known
+            && now.plus(KEY_LEFT_MIN) < key.ends
+        {
+            return Ok(key.clone());
+        }
+        let entra = match known {
+            Some((entra, _)) => entra.clone(),
+            None => Entra::new(&place.1, None).map_err(|e| judged(&e))?,
+        };
+        // The client below would hide why there is no token.
+        entra.token(STORAGE_RESOURCE).await.map_err(|e| judged(&e))?;
+        let key = ask_for_key(account, &entra, now).await?;
+        keys.insert(place, (entra, key.clone()));
+        Ok(key)
+    }
+}
+
+async fn ask_for_key(account: &str, entra: &Entra, now: Millis) -> Result<DelegationKey, Failure> {
+    let failed = |why: String| {
+        let message = format!("storage account {account} gives no key to sign with: {}", redact(&why));
+        Failure::new(Code::StagingFailed, Fault::Sink, Retry::Backoff, message)
+    };
+    let url = Url::parse(account).map_err(|e| failed(e.to_string()))?;
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(STORAGE_TIMEOUT)
+        .build()
+        .map_err(|e| failed(with_causes(&e)))?;
+    let options = BlobServiceClientOptions {
+        client_options: ClientOptions {
+            retry: RetryOptions::none(),
+            transport: Some(Transport::new(Arc::new(http))),
+            ..ClientOptions::default()
+        },
+        ..BlobServiceClientOptions::default()
+    };
+    let client = BlobServiceClient::new(url, Some(entra.credential()), Some(options));
+    let client = client.map_err(|e| failed(with_causes(&e)))?;
+    let ends = now.plus(KEY_TTL);
+    let time = |at: Millis| OffsetDateTime::from_unix_timestamp(at.0 / 1000).ok();
+    let wanted = KeyInfo {
+        start: time(Millis(now.0 - CLOCKS_APART.as_millis() as i64)),
+        expiry: time(ends),
+        ..KeyInfo::default()
+    };
+    let wanted = wanted.try_into().map_err(|e: azure_core::Error| failed(e.to_string()))?;
+    let answer = client.get_user_delegation_key(wanted, None).await.map_err(|e| {
+        let status = e.http_status().map(u16::from);
+        let failure = failed(with_causes(&e));
+        if matches!(status, Some(401 | 403)) {
+            let hint = "the identity needs Storage Blob Delegator or Storage Blob Data Contributor on the account";
+            let message = format!("{}; {hint}", failure.message);
+            return Failure::new(Code::StagingForbidden, Fault::Settings, Retry::Backoff, message);
+        }
+        failure
+    })?;
+    let key = answer.into_model().map_err(|e| failed(e.to_string()))?;
+    let text = |text: Option<String>| text.ok_or_else(|| failed("its answer lacks a field".to_owned()));
+    let seconds = |at: Option<OffsetDateTime>| {
+        let at = at.ok_or_else(|| failed("its answer lacks a time".to_owned()))?;
+        Ok::<_, Failure>(Millis(at.unix_timestamp() * 1000).to_string())
+    };
+    Ok(DelegationKey {
+        object_id: text(key.signed_oid)?,
+        tenant_id: text(key.signed_tid)?,
+        start: seconds(key.signed_start)?,
+        expiry: seconds(key.signed_expiry)?,
+        service: text(key.signed_service)?,
+        version: text(key.signed_version)?,
+        value: key.value.ok_or_else(|| failed("its answer lacks the key".to_owned()))?,
+        ends,
+    })
+}

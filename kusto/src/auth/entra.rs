@@ -1,0 +1,243 @@
+//! Tokens of Entra ID, for clusters and for storage.
+
+use super::{TokenError, TokenProvider};
+use async_trait::async_trait;
+use azure_core::{
+    cloud::{CloudConfiguration, CustomConfiguration},
+    credentials::{Secret, TokenCredential},
+    http::{ClientOptions, RetryOptions},
+};
+use azure_identity::{
+    AzureCliCredential, ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
+    ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+};
+use serde::Deserialize;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::sync::OnceCell;
+
+/// What storage accounts are called when a token is asked for.
+pub const STORAGE_RESOURCE: &str = "https://storage.azure.com";
+/// The same of clusters that do not say.
+const KUSTO_RESOURCE: &str = "https://kusto.kusto.windows.net";
+/// Names the authority that sign-ins go to, whatever a cluster says: the variable of Microsoft's own libraries.
+const AUTHORITY_VARIABLE: &str = "AZURE_AUTHORITY_HOST";
+/// Time for a token, tries included. What cannot be had in it is tried again by whoever asked.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer about sign-in that is read.
+const METADATA_BYTES_MAX: usize = 64 << 10;
+
+/// Who signs in.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum EntraIdentity {
+    /// An application with a secret.
+    ServicePrincipal {
+        /// Its tenant.
+        tenant: String,
+        /// Its id (client id, application id).
+        id: String,
+        /// Its secret.
+        secret: String,
+    },
+    /// The identity of the machine, or one that is assigned to it.
+    Managed {
+        /// Client id of the assigned one.
+        client_id: Option<String>,
+    },
+    /// The identity of the Kubernetes service account.
+    Workload,
+    /// Whoever signed in with `az login`.
+    AzureCli,
+}
+
+impl fmt::Debug for EntraIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServicePrincipal { tenant, id, .. } => write!(f, "ServicePrincipal({tenant}, {id})"),
+            Self::Managed { client_id } => write!(f, "Managed({client_id:?})"),
+            Self::Workload => f.write_str("Workload"),
+            Self::AzureCli => f.write_str("AzureCli"),
+        }
+    }
+}
+
+/// Signs one identity in. Tokens are kept, and asked for anew before they end.
+#[derive(Debug, Clone)]
+pub struct Entra(Arc<dyn TokenCredential>);
+
+fn refused(why: impl fmt::Display) -> TokenError {
+    TokenError { why: why.to_string(), is_passing: false }
+}
+
+fn passing(why: impl fmt::Display) -> TokenError {
+    TokenError { why: why.to_string(), is_passing: true }
+}
+
+impl Entra {
+    /// Signs `identity` in at `authority`, such as `https://login.microsoftonline.com`; `None`: that of the public cloud.
+    /// The variable `AZURE_AUTHORITY_HOST` goes before both.
+    pub fn new(identity: &EntraIdentity, authority: Option<&str>) -> Result<Self, TokenError> {
+        let authority = if std::env::var_os(AUTHORITY_VARIABLE).is_some() { None } else { authority };
+        let cloud = authority.map(|host| {
+            let mut custom = CustomConfiguration::default();
+            custom.authority_host = host.to_owned();
+            Arc::new(CloudConfiguration::Custom(custom))
+        });
+        // Whoever needs a token tries again, and says so meanwhile.
+        let client_options = ClientOptions { cloud, retry: RetryOptions::none(), ..ClientOptions::default() };
+        let credential: Result<Arc<dyn TokenCredential>, azure_core::Error> = match identity {
+            EntraIdentity::ServicePrincipal { tenant, id, secret } => {
+                let options = ClientSecretCredentialOptions { client_options };
+                let secret = Secret::new(secret.clone());
+                ClientSecretCredential::new(tenant, id.clone(), secret, Some(options)).map(|c| c as _)
+            }
+            EntraIdentity::Managed { client_id } => {
+                let user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+                let options = ManagedIdentityCredentialOptions {
+                    user_assigned_id,
+                    ..ManagedIdentityCredentialOptions::default()
+                };
+                ManagedIdentityCredential::new(Some(options)).map(|c| c as _)
+            }
+            EntraIdentity::Workload => {
+                let mut options = WorkloadIdentityCredentialOptions::default();
+                options.credential_options.client_options = client_options;
+                WorkloadIdentityCredential::new(Some(options)).map(|c| c as _)
+            }
+            EntraIdentity::AzureCli => AzureCliCredential::new(None).map(|c| c as _),
+        };
+        credential.map(Self).map_err(|e| refused(format!("sign-in at Entra ID: {e}")))
+    }
+
+    /// What Microsoft's own clients take.
+    pub fn credential(&self) -> Arc<dyn TokenCredential> {
+        self.0.clone()
+    }
+
+    /// A token for a resource, such as [`STORAGE_RESOURCE`].
+    pub async fn token(&self, resource: &str) -> Result<String, TokenError> {
+        let scope = format!("{}/.default", resource.trim_end_matches('/'));
+        let scopes = [scope.as_str()];
+        let asked = tokio::time::timeout(TOKEN_TIMEOUT, self.0.get_token(&scopes, None)).await;
+        let late = |_| passing(format!("Entra ID gave no token for {resource} within {TOKEN_TIMEOUT:?}"));
+        match asked.map_err(late)? {
+            Ok(token) => Ok(token.token.secret().to_owned()),
+            Err(e) => {
+                let why = format!("Entra ID gave no token for {resource}: {}", in_one_line(&e));
+                Err(TokenError { why, is_passing: is_passing(&e) })
+            }
+        }
+    }
+}
+
+/// The library explains at length, over several lines.
+fn in_one_line(error: &azure_core::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains("To troubleshoot"));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// What Entra ID refuses with 4xx stays refused; everything else may pass.
+fn is_passing(error: &azure_core::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let status = cause.downcast_ref::<azure_core::Error>().and_then(azure_core::Error::http_status);
+        if let Some(status) = status {
+            let status = u16::from(status);
+            return status == 408 || status == 429 || status >= 500;
+        }
+        next = cause.source();
+    }
+    // Words of the protocol for what will not pass (RFC 6749, section 5.2).
+    let text = error.to_string();
+    !["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request", "invalid_grant", "AADSTS"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+/// What a cluster says about signing in to it.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    #[serde(rename = "AzureAD")]
+    azure_ad: MetadataAzureAd,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MetadataAzureAd {
+    login_endpoint: String,
+    kusto_service_resource_id: String,
+}
+
+/// Tokens for one cluster. Which authority and which audience is asked of the cluster itself, once; that it is a host that
+/// may be trusted is checked before, by [`crate::Client::new`].
+pub struct EntraTokens {
+    endpoint: String,
+    identity: EntraIdentity,
+    known: OnceCell<(Entra, String)>,
+}
+
+impl EntraTokens {
+    /// Tokens of `identity` for the cluster at `endpoint`.
+    pub fn new(endpoint: &str, identity: EntraIdentity) -> Self {
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), identity, known: OnceCell::new() }
+    }
+
+    async fn ask(&self) -> Result<(Entra, String), TokenError> {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(METADATA_TIMEOUT)
+            .build()
+            .map_err(refused)?;
+        let lost = |e: reqwest::Error| passing(format!("how to sign in to {}: {}", self.endpoint, e.without_url()));
+        let mut response = http.get(format!("{}/v1/rest/auth/metadata", self.endpoint)).send().await.map_err(lost)?;
+        let status = response.status();
+        if status == reqwest::StatusCode::NOT_FOUND {
+            return Ok((Entra::new(&self.identity, None)?, KUSTO_RESOURCE.to_owned()));
+        }
+        if !status.is_success() {
+            let why = format!("{} does not say how to sign in to it: HTTP {status}", self.endpoint);
+            return Err(TokenError { why, is_passing: status.is_server_error() || status.as_u16() == 429 });
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(lost)? {
+            body.extend_from_slice(&piece);
+            if body.len() > METADATA_BYTES_MAX {
+                return Err(refused(format!("{} says too much about signing in to it", self.endpoint)));
+            }
+        }
+        let told: Metadata = serde_json::from_slice(&body)
+            .map_err(|e| refused(format!("{} does not say how to sign in to it: {e}", self.endpoint)))?;
+        let entra = Entra::new(&self.identity, Some(&told.azure_ad.login_endpoint))?;
+        Ok((entra, told.azure_ad.kusto_service_resource_id))
+    }
+}
+
+#[async_trait]
+impl TokenProvider for EntraTokens {
+    async fn token(&self) -> Result<Option<String>, TokenError> {
+        let (entra, resource) = self.known.get_or_try_init(|| self.ask()).await?;
+        entra.token(resource).await.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_shown_without_its_secret() {
+        let identity = EntraIdentity::ServicePrincipal { tenant: "t".into(), id: "i".into(), secret: "hidden".into() };
+        assert_eq!(format!("{identity:?}"), "ServicePrincipal(t, i)");
+    }
+
+    #[test]
+    fn what_a_cluster_says_is_understood() {
+        let text = r#"{"AzureAD":{"LoginEndpoint":"https://login.example","LoginMfaRequired":false,
+            "KustoClientAppId":"c","KustoServiceResourceId":"https://kusto.example","FirstPartyAuthorityUrl":"x"},
+            "dSTS":{}}"#;
+        let told: Metadata = serde_json::from_str(text).unwrap();
+        assert_eq!(told.azure_ad.login_endpoint, "https://login.example");
+        assert_eq!(told.azure_ad.kusto_service_resource_id, "https://kusto.example");
+    }
+}
