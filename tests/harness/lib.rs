@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "a harness fails by panicking")]
 
 mod azurite;
+mod behind_proxy;
 mod cluster;
 mod entra;
 mod flights;
@@ -13,6 +14,7 @@ mod secured;
 mod tmpfs;
 
 pub use azurite::Azurite;
+pub use behind_proxy::BehindProxy;
 pub use cluster::{Cluster, ClusterOptions, Relays};
 pub use entra::{APPLICATION, EntraServer, TENANT, write_certificate};
 pub use flights::{Facts, write_flights};

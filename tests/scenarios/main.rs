@@ -12,6 +12,7 @@ mod formats;
 mod joining;
 mod limits;
 mod parser;
+mod proxies;
 mod publish;
 mod queued;
 mod storage;

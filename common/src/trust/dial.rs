@@ -111,9 +111,10 @@ impl Dialer {
         let through = in_time("the proxy's tunnel", async {
             call(&mut tunnel, address.clone()).await.map_err(|e| {
                 let why = crate::failure::with_causes(&e);
-                // The library has no other word for HTTP 407.
-                let hint = if why.contains("authorization required") {
-                    "; it wants a user and a password, or others: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+                // The library has these words alone for HTTP 407, and for any other refusal.
+                let hint = if why.contains("authorization required") || why.contains("unsuccessful") {
+                    "; it refuses: are user and password right (HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT), and may it \
+                     connect to this port?"
                 } else {
                     ""
                 };
