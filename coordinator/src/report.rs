@@ -370,7 +370,7 @@ pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<V
         json!({
             "nodeId": node.id.as_str(), "name": node.name, "runtime": node.runtime.as_str(), "state": state,
             "slots": node.slots, "slotsBusy": busy, "version": node.program_version,
-            "registered": node.registered.to_string(), "lastSeen": node.last_seen.to_string(),
+            "identity": node.identity, "registered": node.registered.to_string(), "lastSeen": node.last_seen.to_string(),
         })
     };
     Ok(nodes.into_iter().map(view).collect())

@@ -37,6 +37,7 @@ async fn programs_may_do_what_their_role_says_and_no_more() {
         ("GET", "/api/v1/runs/r/ledger", 1),
         ("GET", "/api/v1/leaks", 1),
         ("GET", "/api/v1/nodes", 1),
+        ("GET", "/metrics", 1),
         ("POST", "/api/v1/runs", 2),
         ("POST", "/api/v1/runs/r/cancel", 2),
         ("POST", "/api/v1/nodes/n/drain", 2),
@@ -133,6 +134,15 @@ async fn nodes_cannot_pass_for_others() {
     wait_for("a chunk", || async {
         let ledger = secured.json(&["runs", "report", "run", "--ledger"]);
         ledger["chunks"].as_array()?.first().cloned()
+    })
+    .await;
+    let admin = fs::read_to_string(secured.path("tls/admin-token")).unwrap();
+    wait_for("what Prometheus is told", || async {
+        let request = client(&secured).get(url(&secured, "/metrics")).bearer_auth(admin.trim());
+        let text = request.send().await.unwrap().text().await.unwrap();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let lines = ["ferry_units_leased{runtime=\"default\"} 1", "ferry_slots_busy{runtime=\"default\"} 1"];
+        lines.iter().all(|line| text.contains(line)).then_some(())
     })
     .await;
     let nodes = secured.json(&["nodes", "list"]);

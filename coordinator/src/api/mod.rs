@@ -9,13 +9,13 @@ pub(crate) use serve::serve;
 use crate::{
     core::{ChangeError, Core},
     door::Door,
-    leaks, ledger, report,
+    leaks, ledger, metrics, report,
     store::{Role, RunRow, StoreError, Write},
 };
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Query, Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -53,6 +53,7 @@ pub(crate) fn router(core: Arc<Core>, door: Option<Arc<Door>>) -> Router {
         .route("/api/v1/runs/{run}/ledger", get(ledger_of_run))
         .route("/api/v1/leaks", get(list_leaks))
         .route("/api/v1/nodes", get(list_nodes))
+        .route("/metrics", get(show_metrics))
         .route_layer(signed_in(Role::Viewer))
         .with_state(core.clone());
     let operator = Router::new()
@@ -99,7 +100,7 @@ impl IntoResponse for Problem {
         let body = json!({"status": self.status.as_u16(), "title": self.code, "detail": self.detail});
         let mut response = (self.status, Json(body)).into_response();
         let kind = axum::http::HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
 }
@@ -222,6 +223,11 @@ async fn ledger_of_run(
 
 async fn list_leaks(State(core): State<Arc<Core>>) -> Result<Response, Problem> {
     Ok(Json(leaks::leaks(&core).await?).into_response())
+}
+
+async fn show_metrics(State(core): State<Arc<Core>>) -> Result<Response, Problem> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], metrics::render(&core).await?).into_response())
 }
 
 async fn cancel_run(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Result<Response, Problem> {

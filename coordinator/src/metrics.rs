@@ -1,0 +1,87 @@
+//! What Prometheus is told: the state of the whole store, so each coordinator tells the same. Nothing here counts by run: runs
+//! come and go.
+
+use crate::{core::Core, report, state::run::RunState, store::StoreError};
+use ferry_common::clock::Millis;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use std::time::Duration;
+
+/// Nodes that were silent for longer are told of no more.
+const NODES_SEEN_WITHIN: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Runtime {
+    runtime: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuntimeState {
+    runtime: String,
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: String,
+}
+
+/// Everything, in the text form of OpenMetrics.
+pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
+    let mut registry = Registry::default();
+    let info = Family::<Version, Gauge>::default();
+    info.get_or_create(&Version { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
+    registry.register("ferry_build_info", "The program's version; always 1", info);
+
+    let runs = Family::<State, Gauge>::default();
+    let (pending, leased) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
+    let commands = Family::<State, Gauge>::default();
+    for run in core.store.live_runs().await? {
+        runs.get_or_create(&State { state: run.state.name().to_owned() }).inc();
+        let runtime = Runtime { runtime: run.activity.source.connect_via.to_string() };
+        // Before its listing is done, the listing is what waits for a node.
+        if matches!(run.state, RunState::Queued | RunState::Planning) {
+            pending.get_or_create(&runtime).inc();
+            continue;
+        }
+        let totals = core.totals_lately(&run).await?;
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        pending.get_or_create(&runtime).inc_by(signed(totals.units.pending));
+        leased.get_or_create(&runtime).inc_by(signed(totals.units.leased));
+        for (state, count) in [("Planned", totals.commands.planned), ("Issued", totals.commands.issued)] {
+            commands.get_or_create(&State { state: state.to_owned() }).inc_by(signed(count));
+        }
+    }
+    registry.register("ferry_runs", "Runs that have not ended, or are not swept yet, by state", runs);
+    registry.register("ferry_units_pending", "Work units that wait for a slot, by integration runtime", pending);
+    registry.register("ferry_units_leased", "Work units that nodes work on, by integration runtime", leased);
+    registry.register("ferry_ingest_commands", "Ingest commands that are not at their end, by state", commands);
+
+    let nodes = Family::<RuntimeState, Gauge>::default();
+    let (slots, busy) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
+    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
+    for node in report::node_views(core, core.store.nodes(since).await?).await? {
+        let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
+        nodes.get_or_create(&RuntimeState { runtime: text("runtime"), state: text("state") }).inc();
+        if text("state") == "Ready" {
+            let runtime = Runtime { runtime: text("runtime") };
+            slots.get_or_create(&runtime).inc_by(node["slots"].as_i64().unwrap_or(0));
+            busy.get_or_create(&runtime).inc_by(node["slotsBusy"].as_i64().unwrap_or(0));
+        }
+    }
+    registry.register("ferry_nodes", "Nodes that were heard within an hour, by integration runtime and state", nodes);
+    registry.register("ferry_slots", "Slots of ready nodes, by integration runtime", slots);
+    registry.register("ferry_slots_busy", "Slots of ready nodes that are taken, by integration runtime", busy);
+    let mut text = String::new();
+    // Writing to memory does not fail.
+    let _ = encode(&mut text, &registry);
+    Ok(text)
+}
