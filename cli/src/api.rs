@@ -17,7 +17,7 @@ pub(crate) struct CoordinatorArg {
     /// Address of the coordinator's HTTP port.
     #[arg(long, env = "FERRY_COORDINATOR", default_value = "http://127.0.0.1:7480", value_name = "URL")]
     pub(crate) coordinator: String,
-    /// File with a token for it. FERRY_TOKEN may hold the token itself.
+    /// File with a token for it. Without one, FERRY_TOKEN may hold the token itself.
     #[arg(long, env = "FERRY_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// File with the authority that its certificate is by, such as the coordinator's ca.crt. Default: those that this
@@ -43,13 +43,12 @@ pub(crate) fn path_encoded(part: &str) -> String {
 impl Api {
     /// The coordinator that the command line names.
     pub(crate) fn new(to: &CoordinatorArg) -> Result<Self, CliError> {
-        let token = match (&to.token_file, std::env::var("FERRY_TOKEN")) {
-            (_, Ok(token)) => Some(token),
-            (Some(file), Err(_)) => Some(
-                std::fs::read_to_string(file)
-                    .map_err(|e| CliError::Usage(format!("--token-file {}: {e}", file.display())))?,
-            ),
-            (None, Err(_)) => None,
+        let token = match &to.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                Some(text.map_err(|e| CliError::Usage(format!("--token-file {}: {e}", file.display())))?)
+            }
+            None => std::env::var("FERRY_TOKEN").ok(),
         };
         let token = token.map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{Api, CoordinatorArg, path_encoded},
-    output::{self, CliError, OutputFormat, cell},
+    output::{self, CliError, OutputFormat, cell, message},
 };
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -69,7 +69,9 @@ fn revoked(list: &Value, output: OutputFormat) -> Result<(), CliError> {
     if output == OutputFormat::Json {
         return output::json(&list["nodes"]);
     }
-    let columns = ["name", "runtime", "identity", "joined", "revoked"];
+    let columns = ["name", "runtime", "identity", "token", "joined", "revoked"];
     let rows = list["nodes"].as_array().into_iter().flatten().map(|n| columns.map(|key| cell(&n[key])).to_vec());
-    output::table(&["NAME", "RUNTIME", "IDENTITY", "JOINED", "REVOKED"], rows)
+    output::table(&["NAME", "RUNTIME", "IDENTITY", "JOINED WITH", "JOINED", "REVOKED"], rows)?;
+    message("ferry: a join token that is still good lets them in again: `ferry token list`, `ferry token revoke`");
+    Ok(())
 }

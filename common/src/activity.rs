@@ -1054,6 +1054,25 @@ impl Mapping {
     }
 }
 
+/// Ends of the names of hosts that may be sent what opens storage. Source: Azure's clouds, Storage endpoints.
+const STORAGE_SUFFIXES: [&str; 4] = [
+    ".blob.core.windows.net",
+    ".blob.storage.azure.net",
+    ".blob.core.usgovcloudapi.net",
+    ".blob.core.chinacloudapi.cn",
+];
+
+/// The address is one of Azure Storage over TLS, or of this machine.
+fn may_hear_secrets(container: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(container) else { return false };
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    let bare = host.trim_matches(['[', ']']);
+    let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_plain_name = url.username().is_empty() && url.password().is_none();
+    let is_azure = url.scheme() == "https" && STORAGE_SUFFIXES.iter().any(|suffix| host.ends_with(suffix));
+    is_plain_name && (is_here || is_azure)
+}
+
 impl Staging {
     fn check(&self) -> Result<(), String> {
         match self.kind {
@@ -1076,10 +1095,15 @@ impl Staging {
                             auth.kind.name()
                         ));
                     }
-                    if !container.starts_with("https://") {
-                        return Err("staging.auth: a token is sent over https only".to_owned());
-                    }
                     auth.check("staging.auth")?;
+                }
+                // An account's key never leaves the coordinator; a token or a given signature goes to whoever is named.
+                if self.account_key.is_none() && !may_hear_secrets(container) {
+                    return Err(format!(
+                        "staging.container: with auth or sas it must be https:// at a host of Azure Storage (its name ends in {}), \
+                         or on this machine",
+                        STORAGE_SUFFIXES.join(", ")
+                    ));
                 }
                 if self.folder_path.is_some() {
                     return Err("staging.folderPath is for type FileSystem".to_owned());

@@ -3,9 +3,10 @@
 use crate::trust::Dialer;
 use std::time::Duration;
 use tonic::{
+    Request, Status,
     body::Body,
     client::GrpcService,
-    codegen::{Body as HttpBody, Bytes, StdError},
+    codegen::{Body as HttpBody, Bytes, InterceptedService, StdError},
     transport::{Channel, Endpoint, Server, server::Router},
 };
 
@@ -24,6 +25,8 @@ pub const SYNC_HOLD_MAX: Duration = Duration::from_secs(10);
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Largest message of a node that joins.
 const JOIN_BYTES_MAX: usize = 64 << 10;
+/// Calls of one connection at once. A node makes one at a time, and a renewal now and then.
+const CALLS_AT_ONCE_MAX: u32 = 8;
 /// Files on one page of a listing: keeps a page of long paths well below [`MESSAGE_BYTES_MAX`].
 pub const PAGE_FILES_MAX: u32 = 1_000;
 
@@ -65,11 +68,17 @@ pub fn service<S: NodeService>(service: S) -> NodeServiceServer<S> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// A server that answers nodes through `nodes` and lets them in through `join`.
-pub fn server<S: NodeService, J: JoinService>(nodes: S, join: J) -> Router {
+/// A server that answers nodes through `nodes` and lets them in through `join`. `gate` sees each call of a node before its message
+/// is read.
+pub fn server<S: NodeService, J: JoinService>(
+    nodes: S,
+    join: J,
+    gate: impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static,
+) -> Router {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service(nodes))
+        .max_concurrent_streams(CALLS_AT_ONCE_MAX)
+        .add_service(InterceptedService::new(service(nodes), gate))
         .add_service(JoinServiceServer::new(join).max_decoding_message_size(JOIN_BYTES_MAX))
 }

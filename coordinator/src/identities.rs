@@ -19,11 +19,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// How long a key for signatures holds; the service allows a week.
 const KEY_TTL: Duration = Duration::from_secs(6 * 24 * 3600);
 /// A key is asked for anew when it holds no longer than this: longer than any signature made with it.
 const KEY_LEFT_MIN: Duration = Duration::from_secs(3 * 24 * 3600);
+/// A key that holds longer than this is used while a newer one is asked for: longer than the longest signature.
+const KEY_LEFT_LEAST: Duration = Duration::from_secs(50 * 3600);
+/// How long whoever needs a key waits for it: nodes wait behind it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Accounts and clusters that are remembered.
+const PLACES_MAX: usize = 1_000;
+/// Whoever asks within this time of a failure hears of it, and does not ask again.
+const FAILURE_AGE_MAX: Duration = Duration::from_secs(5);
 /// Signatures begin to hold a while before they are made: clocks differ.
 const CLOCKS_APART: Duration = Duration::from_secs(15 * 60);
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,7 +40,7 @@ const STORAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A key of the storage service, made for one identity: signatures with it can do what the identity may, and no more.
 #[derive(Clone)]
 pub(crate) struct DelegationKey {
-    /// Who it is for, and from when until when, as the service wrote it.
+    /// Who it is for, and from when until when.
     pub(crate) object_id: String,
     pub(crate) tenant_id: String,
     pub(crate) start: String,
@@ -42,11 +51,26 @@ pub(crate) struct DelegationKey {
     ends: Millis,
 }
 
+/// One identity at one storage account.
+#[derive(Default)]
+struct Place {
+    key: Mutex<Option<DelegationKey>>,
+    /// Whoever asks holds it.
+    asking: tokio::sync::Mutex<Asking>,
+}
+
+#[derive(Default)]
+struct Asking {
+    signed_in: Option<Entra>,
+    /// Why there was no key, and when that was.
+    failed: Option<(Failure, Instant)>,
+}
+
 /// Everybody that the coordinator has signed in.
 #[derive(Default)]
 pub(crate) struct Identities {
     clusters: Mutex<HashMap<(String, EntraIdentity), Arc<EntraTokens>>>,
-    keys: tokio::sync::Mutex<HashMap<(String, EntraIdentity), (Entra, DelegationKey)>>,
+    places: Mutex<HashMap<(String, EntraIdentity), Arc<Place>>>,
 }
 
 /// The identity that a sign-in names; `None` for what is no matter of Entra ID.
@@ -83,6 +107,9 @@ impl Identities {
     pub(crate) fn for_cluster(&self, endpoint: &str, auth: &Auth) -> Result<Arc<dyn TokenProvider>, Failure> {
         if let Some(identity) = identity_of(auth)? {
             let mut known = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= PLACES_MAX {
+                known.clear();
+            }
             let key = (endpoint.to_owned(), identity.clone());
             let tokens = known.entry(key).or_insert_with(|| Arc::new(EntraTokens::new(endpoint, identity)));
             return Ok(tokens.clone());
@@ -102,24 +129,78 @@ impl Identities {
     ) -> Result<DelegationKey, Failure> {
         let identity = identity_of(auth)?
             .ok_or_else(|| Failure::settings(Code::SettingsInvalid, "staging.auth names no identity of Entra ID"))?;
-        let place = (account.to_owned(), identity);
-        // One asks, the others wait for what it gets.
-        let mut keys = self.keys.lock().await;
-        let known = keys.get(&place);
-        if let Some((_, key)) = known
+        let place = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            if places.len() >= PLACES_MAX {
+                places.clear();
+            }
+            places.entry((account.to_owned(), identity.clone())).or_default().clone()
+        };
+        let known = place.key();
+        if let Some(key) = &known
             && now.plus(KEY_LEFT_MIN) < key.ends
         {
             return Ok(key.clone());
         }
-        let entra = match known {
-            Some((entra, _)) => entra.clone(),
-            None => Entra::new(&place.1, None).map_err(|e| judged(&e))?,
+        // It goes on when nobody waits for it any more: the next one who asks finds what it got.
+        let account = account.to_owned();
+        let asked = tokio::spawn(async move { place.ask(&account, &identity, now).await });
+        match known {
+            // What holds a while longer serves meanwhile.
+            Some(key) if now.plus(KEY_LEFT_LEAST) < key.ends => Ok(key),
+            _ => match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(e)) => Err(Failure::internal(e.to_string())),
+                Err(_) => {
+                    let message =
+                        format!("staging storage gave no key to sign with within {PATIENCE:?}; it is asked on");
+                    Err(Failure::new(Code::StagingUnreachable, Fault::Sink, Retry::Backoff, message))
+                }
+            },
+        }
+    }
+}
+
+impl Place {
+    fn key(&self) -> Option<DelegationKey> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One asks, the others wait for what it gets.
+    async fn ask(&self, account: &str, identity: &EntraIdentity, now: Millis) -> Result<DelegationKey, Failure> {
+        let mut asking = self.asking.lock().await;
+        if let Some(key) = self.key()
+            && now.plus(KEY_LEFT_MIN) < key.ends
+        {
+            return Ok(key);
+        }
+        if let Some((failure, at)) = &asking.failed
+            && at.elapsed() < FAILURE_AGE_MAX
+        {
+            return Err(failure.clone());
+        }
+        let asked = async {
+            let entra = match &asking.signed_in {
+                Some(entra) => entra.clone(),
+                None => Entra::new(identity, None).map_err(|e| judged(&e))?,
+            };
+            // The client of the storage would hide why there is no token.
+            entra.token(STORAGE_RESOURCE).await.map_err(|e| judged(&e))?;
+            let key = ask_for_key(account, &entra, now).await?;
+            Ok::<_, Failure>((entra, key))
         };
-        // The client below would hide why there is no token.
-        entra.token(STORAGE_RESOURCE).await.map_err(|e| judged(&e))?;
-        let key = ask_for_key(account, &entra, now).await?;
-        keys.insert(place, (entra, key.clone()));
-        Ok(key)
+        let asked = asked.await;
+        match asked {
+            Ok((entra, key)) => {
+                *asking = Asking { signed_in: Some(entra), failed: None };
+                *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+                Ok(key)
+            }
+            Err(failure) => {
+                asking.failed = Some((failure.clone(), Instant::now()));
+                Err(failure)
+            }
+        }
     }
 }
 

@@ -122,7 +122,8 @@ impl Coordinator {
             Some((Ok::<_, std::io::Error>(stream), nodes))
         });
         let node_rpc = rpc::node::NodeRpc::new(core.clone(), door.clone(), shutdown.clone());
-        let nodes = link::server(node_rpc, rpc::join::JoinRpc::new(core.clone(), door.clone()))
+        let join_rpc = rpc::join::JoinRpc::new(core.clone(), door.clone());
+        let nodes = link::server(node_rpc, join_rpc, rpc::gate(door.is_some()))
             .serve_with_incoming_shutdown(nodes, shutdown.clone().cancelled_owned());
         let programs = Listener::start(http, for_programs, shutdown.clone());
         let programs = api::serve(programs, api::router(core.clone(), door.clone()), shutdown.clone());
@@ -130,6 +131,7 @@ impl Coordinator {
             if let Some(door) = &door {
                 tokio::select! {
                     () = door.keys.renew() => {}
+                    () = door.forget(&*core.clock) => {}
                     () = shutdown.cancelled() => {}
                 }
             }

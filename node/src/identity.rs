@@ -17,13 +17,13 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
     sign::CertifiedKey,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,11 @@ use tonic::{Code, Status, transport::Channel};
 /// How TLS says so.
 const NOT_BELIEVED: &str = "invalid peer certificate";
 const FILE: &str = "identity.json";
+/// The key that a certificate is asked for with, until there is one. When the answer is lost, the same key asks again.
+const ASKING_FILE: &str = "joining.json";
+const LOCK_FILE: &str = "lock";
+/// Longest sleep before clocks are looked at again: they may be set, and machines may be suspended.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest wait between tries to join or to renew.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -73,6 +78,11 @@ pub enum IdentityError {
         /// What is wrong with its certificate.
         why: String,
     },
+    /// The certificate has ended, and could not be renewed in time.
+    #[error(
+        "the certificate of this node has ended before it could be renewed; start the node again, with a join token"
+    )]
+    Ended,
     /// Whom to believe.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -93,14 +103,20 @@ pub enum IdentityError {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kept {
-    /// PKCS #8, PEM. There before it is used to ask for a certificate: when the answer is lost, the same key asks again.
+    /// PKCS #8, PEM.
     key_pem: String,
     runtime: RuntimeName,
-    /// `None`: asked for, and not answered yet.
-    certificate: Option<KeptCertificate>,
+    certificate: KeptCertificate,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+/// What [`ASKING_FILE`] holds.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asking {
+    key_pem: String,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct KeptCertificate {
     /// DER in base 64.
@@ -118,7 +134,11 @@ pub(crate) struct Membership {
     name: String,
     runtime: RuntimeName,
     shown: ClientIdentity,
+    /// When the certificate that is shown is to be renewed, and when it ends.
+    times: Mutex<(Millis, Millis)>,
     clock: Arc<dyn Clock>,
+    /// Nobody else uses the folder.
+    _lock: fs::File,
 }
 
 /// What came of the wait.
@@ -130,39 +150,68 @@ pub(crate) enum Joined {
 }
 
 impl Membership {
-    pub(crate) fn new(config: MembershipConfig, coordinator: &str, name: &str, runtime: &RuntimeName) -> Self {
-        Self {
-            config,
+    /// Opens the folder, for this process alone.
+    pub(crate) fn open(
+        config: MembershipConfig,
+        coordinator: &str,
+        name: &str,
+        runtime: &RuntimeName,
+    ) -> Result<Self, IdentityError> {
+        let failed = |why: String| IdentityError::Folder { path: config.folder.clone(), why };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.folder).map_err(|e| failed(e.to_string()))?;
+        let lock = fs::File::create(config.folder.join(LOCK_FILE)).map_err(|e| failed(e.to_string()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(failed("another node uses it; each needs an --identity of its own".to_owned()));
+            }
+            Err(fs::TryLockError::Error(e)) => return Err(failed(format!("cannot be locked: {e}"))),
+        }
+        Ok(Self {
             coordinator: coordinator.to_owned(),
             name: name.to_owned(),
             runtime: runtime.clone(),
             shown: ClientIdentity::default(),
+            times: Mutex::new((Millis(0), Millis(0))),
             clock: Arc::new(SystemClock),
-        }
+            config,
+            _lock: lock,
+        })
     }
 
     /// Joins, unless it has, and gives the channel that shows the certificate. Waits for a coordinator that does not answer.
     pub(crate) async fn join(&self, shutdown: &CancellationToken) -> Result<Joined, IdentityError> {
-        let kept = self.read()?;
-        let held = kept.as_ref().and_then(|kept| kept.certificate.clone().map(|certificate| (kept, certificate)));
-        let has_ended = match held {
-            Some((kept, certificate)) if certificate.ends_ms > self.clock.now().0 => {
-                return self.member(kept, &certificate).map(Joined::Member);
-            }
-            held => held.is_some(),
-        };
+        match self.read::<Kept>(FILE)? {
+            Some(kept) if kept.certificate.ends_ms > self.clock.now().0 => self.member(&kept).map(Joined::Member),
+            Some(_) => self.join_anew("a certificate that has ended", shutdown).await,
+            None => self.join_anew("no certificate", shutdown).await,
+        }
+    }
+
+    /// There is a token to join with.
+    pub(crate) fn has_token(&self) -> bool {
+        matches!(self.token(), Ok(Some(_)))
+    }
+
+    /// Joins with the token. What was there before, `has` says, stays until that has succeeded.
+    pub(crate) async fn join_anew(
+        &self,
+        has: &'static str,
+        shutdown: &CancellationToken,
+    ) -> Result<Joined, IdentityError> {
         let Some(token) = self.token()? else {
-            let has = if has_ended { "a certificate that has ended" } else { "no certificate" };
             let (folder, runtime) = (self.config.folder.clone(), self.runtime.clone());
             let looked = self.config.token_file.as_ref().map(|path| format!(" in {}", path.display()));
             return Err(IdentityError::TokenMissing { has, folder, looked: looked.unwrap_or_default(), runtime });
         };
-        let key_pem = match kept.filter(|kept| kept.certificate.is_none()) {
-            Some(kept) => kept.key_pem,
-            None => new_key()?.serialize_pem(),
+        let key = match self.read::<Asking>(ASKING_FILE)? {
+            Some(asking) => key_of(&asking.key_pem)?,
+            None => {
+                let key = new_key()?;
+                self.write(ASKING_FILE, &Asking { key_pem: key.serialize_pem() })?;
+                key
+            }
         };
-        let mut kept = Kept { key_pem, runtime: self.runtime.clone(), certificate: None };
-        self.write(&kept)?;
         let trust = match (&self.config.authority, &token.authority) {
             (Some(path), _) => Trust::Authorities(trust::read_certificates(path)?),
             (None, Some(pinned)) => Trust::Pinned(pinned.clone()),
@@ -171,7 +220,7 @@ impl Membership {
         let mut client = JoinServiceClient::new(self.channel(&trust)?);
         let request = pb::JoinRequest {
             token: token.to_text(),
-            certificate_request: certificate_request(&key_of(&kept)?)?,
+            certificate_request: certificate_request(&key)?,
             runtime: self.runtime.to_string(),
             name: self.name.clone(),
         };
@@ -200,23 +249,23 @@ impl Membership {
                 }
             }
         };
-        let certificate = self.certificate(answer);
-        kept.certificate = Some(certificate.clone());
-        self.write(&kept)?;
+        let kept = self.kept(&key, answer);
+        self.write(FILE, &kept)?;
+        let _ = fs::remove_file(self.config.folder.join(ASKING_FILE));
         tracing::info!(name = self.name, runtime = %self.runtime, "this node has joined");
-        self.member(&kept, &certificate).map(Joined::Member)
+        self.member(&kept).map(Joined::Member)
     }
 
     /// Shows the certificate from now on, and gives the channel that does.
-    fn member(&self, kept: &Kept, certificate: &KeptCertificate) -> Result<Channel, IdentityError> {
+    fn member(&self, kept: &Kept) -> Result<Channel, IdentityError> {
         if kept.runtime != self.runtime {
             return Err(self.folder_error(format!(
                 "holds the identity of a node of integration runtime {}; choose another --identity, or --runtime {}",
                 kept.runtime, kept.runtime
             )));
         }
-        self.shown.set(shown(kept, certificate)?);
-        let trust = match (&self.config.authority, &certificate.authority) {
+        self.show(kept)?;
+        let trust = match (&self.config.authority, &kept.certificate.authority) {
             (Some(path), _) => Trust::Authorities(trust::read_certificates(path)?),
             (None, Some(own)) => Trust::Authorities(vec![certificate_of(own)?]),
             (None, None) => Trust::System,
@@ -230,27 +279,33 @@ impl Membership {
             .map_err(|e| IdentityError::Address { address: self.coordinator.clone(), why: with_causes(&e) })
     }
 
-    /// The certificate is good for nothing any more: the next start joins anew.
-    pub(crate) fn forget(&self) -> Result<(), IdentityError> {
-        self.write(&Kept { key_pem: new_key()?.serialize_pem(), runtime: self.runtime.clone(), certificate: None })
+    fn show(&self, kept: &Kept) -> Result<(), IdentityError> {
+        let bad = |e: &dyn std::fmt::Display| IdentityError::Key(e.to_string());
+        let key = PrivateKeyDer::try_from(key_of(&kept.key_pem)?.serialize_der()).map_err(|e| bad(&e))?;
+        let key = any_supported_type(&key).map_err(|e| bad(&e))?;
+        let chain = vec![certificate_of(&kept.certificate.certificate)?];
+        self.shown.set(Arc::new(CertifiedKey::new(chain, key)));
+        let times = (Millis(kept.certificate.renew_at_ms), Millis(kept.certificate.ends_ms));
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = times;
+        Ok(())
     }
 
-    /// Renews the certificate at two thirds of its life, again and again. Ends only when there is nothing to renew.
-    pub(crate) async fn keep(&self, channel: Channel) {
+    /// Renews the certificate at two thirds of its life, again and again. Ends when it has ended all the same: then nothing comes
+    /// through any more, and the next start joins anew.
+    pub(crate) async fn keep(&self, channel: Channel) -> IdentityError {
         let mut client = JoinServiceClient::new(channel);
         let mut failures = 0;
         loop {
-            let due = match self.read() {
-                Ok(Some(Kept { certificate: Some(certificate), .. })) => Millis(certificate.renew_at_ms),
-                Ok(_) => return,
-                Err(e) => {
-                    tracing::error!("the certificate is not renewed: {e}");
-                    return;
-                }
-            };
-            let wait =
-                if failures == 0 { due.since(self.clock.now()) } else { backoff(failures, 0.5).min(RETRY_WAIT_MAX) };
-            tokio::time::sleep(wait).await;
+            let (due, ends) = *self.times.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.now();
+            if now >= ends {
+                return IdentityError::Ended;
+            }
+            let wait = if failures > 0 { backoff(failures, 0.5).min(RETRY_WAIT_MAX) } else { due.since(now) };
+            tokio::time::sleep(wait.min(LOOK_INTERVAL)).await;
+            if self.clock.now() < due {
+                continue;
+            }
             match self.renew(&mut client).await {
                 Ok(()) => failures = 0,
                 Err(why) => {
@@ -265,26 +320,22 @@ impl Membership {
         let key = new_key().map_err(|e| e.to_string())?;
         let request = certificate_request(&key).map_err(|e| e.to_string())?;
         let answer = client.renew(pb::RenewRequest { certificate_request: request }).await;
-        let certificate = self.certificate(answer.map_err(|status| with_causes(&status))?.into_inner());
-        let kept = Kept {
-            key_pem: key.serialize_pem(),
-            runtime: self.runtime.clone(),
-            certificate: Some(certificate.clone()),
-        };
-        self.write(&kept).map_err(|e| e.to_string())?;
-        self.shown.set(shown(&kept, &certificate).map_err(|e| e.to_string())?);
+        let kept = self.kept(&key, answer.map_err(|status| with_causes(&status))?.into_inner());
+        self.write(FILE, &kept).map_err(|e| e.to_string())?;
+        self.show(&kept).map_err(|e| e.to_string())?;
         tracing::info!("the certificate is renewed");
         Ok(())
     }
 
-    fn certificate(&self, answer: pb::Certificate) -> KeptCertificate {
+    fn kept(&self, key: &KeyPair, answer: pb::Certificate) -> Kept {
         let (now, ttl) = (self.clock.now(), Duration::from_millis(answer.ttl_ms));
-        KeptCertificate {
+        let certificate = KeptCertificate {
             certificate: BASE64.encode(&answer.certificate),
             authority: (!answer.authority.is_empty()).then(|| BASE64.encode(&answer.authority)),
             renew_at_ms: now.plus(ttl * 2 / 3).0,
             ends_ms: now.plus(ttl).0,
-        }
+        };
+        Kept { key_pem: key.serialize_pem(), runtime: self.runtime.clone(), certificate }
     }
 
     fn token(&self) -> Result<Option<JoinToken>, IdentityError> {
@@ -299,39 +350,34 @@ impl Membership {
         text.parse().map(Some).map_err(|why: &str| wrong(why.to_owned()))
     }
 
-    fn path(&self) -> PathBuf {
-        self.config.folder.join(FILE)
-    }
-
     fn folder_error(&self, why: String) -> IdentityError {
         IdentityError::Folder { path: self.config.folder.clone(), why }
     }
 
-    fn read(&self) -> Result<Option<Kept>, IdentityError> {
-        match fs::read(self.path()) {
+    fn read<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, IdentityError> {
+        match fs::read(self.config.folder.join(file)) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-                self.folder_error(format!("{FILE} cannot be read ({e}); remove it, and give the node a new token"))
+                self.folder_error(format!("{file} cannot be read ({e}); remove it, and give the node a new token"))
             }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.folder_error(e.to_string())),
         }
     }
 
-    fn write(&self, kept: &Kept) -> Result<(), IdentityError> {
-        let bytes = serde_json::to_vec_pretty(kept).map_err(|e| self.folder_error(e.to_string()))?;
-        write_secret(&self.config.folder, &self.path(), &bytes).map_err(|e| self.folder_error(e.to_string()))
+    /// As a whole or not at all, for the owner alone.
+    fn write<T: Serialize>(&self, file: &str, kept: &T) -> Result<(), IdentityError> {
+        let path = self.config.folder.join(file);
+        let write = || {
+            let part = path.with_extension("part");
+            // Left by a write that was cut off.
+            let _ = fs::remove_file(&part);
+            let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+            written.write_all(&serde_json::to_vec_pretty(kept)?)?;
+            written.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        write().map_err(|e| self.folder_error(e.to_string()))
     }
-}
-
-/// As a whole or not at all, for the owner alone.
-fn write_secret(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let part = path.with_extension("part");
-    let _ = fs::remove_file(&part);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&part, path)
 }
 
 /// Asking again would bring the same answer.
@@ -350,8 +396,8 @@ fn new_key() -> Result<KeyPair, IdentityError> {
     KeyPair::generate().map_err(|e| IdentityError::Key(e.to_string()))
 }
 
-fn key_of(kept: &Kept) -> Result<KeyPair, IdentityError> {
-    KeyPair::from_pem(&kept.key_pem).map_err(|e| IdentityError::Key(e.to_string()))
+fn key_of(key_pem: &str) -> Result<KeyPair, IdentityError> {
+    KeyPair::from_pem(key_pem).map_err(|e| IdentityError::Key(e.to_string()))
 }
 
 /// The coordinator looks at nothing but the key.
@@ -362,11 +408,4 @@ fn certificate_request(key: &KeyPair) -> Result<Vec<u8>, IdentityError> {
 
 fn certificate_of(kept: &str) -> Result<CertificateDer<'static>, IdentityError> {
     Ok(BASE64.decode(kept).map_err(|e| IdentityError::Key(e.to_string()))?.into())
-}
-
-fn shown(kept: &Kept, certificate: &KeptCertificate) -> Result<Arc<CertifiedKey>, IdentityError> {
-    let bad = |e: &dyn std::fmt::Display| IdentityError::Key(e.to_string());
-    let key = PrivateKeyDer::try_from(key_of(kept)?.serialize_der()).map_err(|e| bad(&e))?;
-    let key = any_supported_type(&key).map_err(|e| bad(&e))?;
-    Ok(Arc::new(CertifiedKey::new(vec![certificate_of(&certificate.certificate)?], key)))
 }

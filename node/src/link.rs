@@ -74,24 +74,26 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
             .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
         return work(link::client_over(channel), config, ready, shutdown).await;
     };
-    let membership = Membership::new(membership, &config.coordinator, &config.name, &config.runtime);
-    let channel = match membership.join(&shutdown).await? {
-        Joined::Member(channel) => channel,
-        Joined::Stopped => return Ok(()),
-    };
-    let node = work(link::client_over(channel.clone()), config, ready, shutdown);
-    let kept = async {
-        membership.keep(channel).await;
-        std::future::pending().await
-    };
-    let result = tokio::select! {
-        result = node => result,
-        never = kept => never,
-    };
-    if let Err(LinkError::Unknown(_)) = result {
-        membership.forget()?;
+    let membership = Membership::open(membership, &config.coordinator, &config.name, &config.runtime)?;
+    let mut joined = membership.join(&shutdown).await?;
+    let mut is_new = false;
+    loop {
+        let Joined::Member(channel) = joined else { return Ok(()) };
+        let client = link::client_over(channel.clone());
+        let result = tokio::select! {
+            result = work(client, config.clone(), ready.clone(), shutdown.clone()) => result,
+            why = membership.keep(channel) => Err(why.into()),
+        };
+        match result {
+            // Another store, perhaps. What the node has is kept; where it may, it joins once more.
+            Err(LinkError::Unknown(why)) if membership.has_token() && !is_new => {
+                tracing::warn!("{why}; joining anew");
+                is_new = true;
+                joined = membership.join_anew("a certificate that is not known", &shutdown).await?;
+            }
+            result => return result,
+        }
     }
-    result
 }
 
 /// Runs a node through a client that is there, without health and certificates.

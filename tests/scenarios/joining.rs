@@ -16,7 +16,7 @@ async fn last_words(mut program: Program) -> String {
 
 #[tokio::test]
 async fn a_node_joins_once_renews_and_comes_back_without_its_token() {
-    let mut secured = Secured::start(&["--node-cert-ttl", "6s"]).await;
+    let mut secured = Secured::start(&["--node-cert-ttl", "12s"]).await;
     let token = secured.token("token", &["--runtime", "default"]);
     let mut node = secured.node("n1", Some(&token));
     secured.until_logged(&node, "this node has joined").await;
@@ -199,4 +199,52 @@ async fn a_certificate_that_was_given_is_shown_and_read_again_when_it_changes() 
     wait_for("the new certificate", || async { secured.cli(&["runs", "list"]).status.success().then_some(()) }).await;
     let again = node(&secured, &text("second.pem"));
     secured.until_logged(&again, "registered").await;
+}
+
+#[tokio::test]
+async fn a_node_that_the_store_does_not_know_keeps_what_it_has_until_it_has_something_better() {
+    let mut secured = Secured::start(&[]).await;
+    let token = secured.token("token", &["--runtime", "default"]);
+    let mut node = secured.node("n1", Some(&token));
+    secured.until_logged(&node, "registered").await;
+    // Two processes do not share an identity.
+    let mut twin = secured.node_arguments("n1");
+    twin[4] = "twin".to_owned();
+    let words = last_words(Program::ferry(&twin, &[], secured.path("twin.log"))).await;
+    assert!(words.contains("another node uses it"), "{words}");
+    node.terminate();
+
+    // The wrong store, for a while.
+    secured.coordinator.kill();
+    let store = |name: &str| secured.path(name);
+    let aside = store("aside");
+    fs::create_dir(&aside).unwrap();
+    for name in ["ferry.db", "ferry.db-wal", "ferry.db-shm"] {
+        let _ = fs::rename(store(name), aside.join(name));
+    }
+    let kept = fs::read(store("identity-n1/identity.json")).unwrap();
+    secured.restart().await;
+    fs::remove_file(&token).unwrap();
+    let words = last_words(secured.node("n1", None)).await;
+    assert!(words.contains("is not known here"), "{words}");
+    assert_eq!(fs::read(secured.path("identity-n1/identity.json")).unwrap(), kept);
+    // With a token it joins there.
+    let token = secured.token("token", &["--runtime", "default"]);
+    let mut node = secured.node("n1", Some(&token));
+    secured.until_logged(&node, "joining anew").await;
+    wait_for("the node", || async {
+        let nodes = secured.json(&["nodes", "list"]);
+        (nodes[0]["state"] == "Ready").then_some(())
+    })
+    .await;
+    node.terminate();
+
+    // It is revoked by the name that it is shown by, which need not be the one that it joined with.
+    let mut arguments = secured.node_arguments("n1");
+    arguments[4] = "renamed".to_owned();
+    let renamed = Program::ferry(&arguments, &[], secured.path("renamed.log"));
+    secured.until_logged(&renamed, "registered").await;
+    assert!(secured.cli(&["nodes", "revoke", "renamed"]).status.success());
+    let words = last_words(renamed).await;
+    assert!(words.contains("this node was revoked"), "{words}");
 }

@@ -311,7 +311,9 @@ impl World {
 
     async fn something_happens(&mut self) {
         let at = usize::try_from(self.chance.number(0, self.nodes.len() as u64 - 1)).unwrap();
-        match self.chance.number(0, 9) {
+        // What a node that comes back may do is only seen where nodes come back.
+        let comes_back = self.sabotage == Sabotage::Fencing && self.chance.strikes(0.7);
+        match if comes_back { 6 } else { self.chance.number(0, 9) } {
             0..=2 => {
                 let at = usize::try_from(self.chance.number(0, self.coordinators.len() as u64 - 1)).unwrap();
                 let number = self.coordinators.keys().nth(at).copied();

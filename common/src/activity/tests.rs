@@ -77,3 +77,34 @@ fn a_missing_secret_is_named() {
     assert_eq!(failure.code, Code::SecretMissing);
     assert!(failure.message.contains("FERRY_NO_SUCH_VARIABLE"));
 }
+
+#[test]
+fn what_opens_storage_goes_to_storage_alone() {
+    let auth = "auth: {type: managedIdentity}";
+    let sas = "sas: {secret: 'env:S'}";
+    let key = "accountKey: {secret: 'env:K'}";
+    for (container, by, is_good) in [
+        ("https://acct.blob.core.windows.net/c", auth, true),
+        ("https://acct.blob.core.chinacloudapi.cn/c", sas, true),
+        ("http://127.0.0.1:10000/devstoreaccount1/c", sas, true),
+        ("https://localhost:10000/devstoreaccount1/c", auth, true),
+        ("http://acct.blob.core.windows.net/c", auth, false),
+        ("https://evil.example/c", auth, false),
+        ("https://evil.example/c", sas, false),
+        ("https://acct.blob.core.windows.net.evil.example/c", auth, false),
+        ("https://acct.blob.core.windows.net@evil.example/c", auth, false),
+        ("https://user@acct.blob.core.windows.net/c", auth, false),
+        ("https://127.0.0.1.evil.example/c", sas, false),
+        // The key stays: what it signs is for one account.
+        ("https://storage.example/c", key, true),
+    ] {
+        let staging = format!("staging: {{type: AzureBlob, container: '{container}', {by}}}");
+        let text = GOOD.replace("staging: {type: FileSystem, folderPath: /tmp/staging}", &staging);
+        assert_eq!(Activity::parse(&text, "a.yaml").is_ok(), is_good, "{container} {by}");
+    }
+    for wrong in ["auth: {type: none}", "auth: {type: managedIdentity, tenant: t}", "auth: {type: servicePrincipal}"] {
+        let staging = format!("staging: {{type: AzureBlob, container: 'https://a.blob.core.windows.net/c', {wrong}}}");
+        let text = GOOD.replace("staging: {type: FileSystem, folderPath: /tmp/staging}", &staging);
+        assert!(Activity::parse(&text, "a.yaml").is_err(), "{wrong}");
+    }
+}

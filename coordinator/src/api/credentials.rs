@@ -1,6 +1,6 @@
 //! Tokens and nodes that are let in or not any more.
 
-use super::{Problem, bad_request, not_found};
+use super::{NODES_SEEN_WITHIN, Problem, bad_request, not_found};
 use crate::{
     core::Core,
     door::Door,
@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use ferry_common::id::RuntimeName;
+use ferry_common::{clock::Millis, id::RuntimeName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -91,10 +91,14 @@ pub(super) async fn revoke_token(State(office): State<Office>, Path(id): Path<St
 pub(super) async fn revoke_node(State(office): State<Office>, Path(name): Path<String>) -> Result<Response, Problem> {
     let door = office.door()?;
     let mut found = door.store.identities(&name).await?;
-    if let Ok(id) = name.parse()
-        && let Some(identity) = office.core.store.node(&id).await?.and_then(|node| node.identity)
-    {
-        found.extend(door.store.identity(&identity).await?);
+    // Nodes are shown by the name that they register with, which may be another than they joined with.
+    let since = Millis(office.core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
+    for node in office.core.store.nodes(since).await? {
+        if let Some(identity) = node.identity.filter(|_| node.name == name || node.id.as_str() == name)
+            && found.iter().all(|known| known.id != identity)
+        {
+            found.extend(door.store.identity(&identity).await?);
+        }
     }
     if found.is_empty() {
         return Err(not_found("node", &name));

@@ -33,12 +33,6 @@ pub(super) async fn check(State(needs): State<Needs>, request: Request, next: Ne
         return Ok(next.run(request).await);
     };
     let ip = request.extensions().get::<Peer>().map(|peer| peer.ip);
-    if let Some(wait) = ip.and_then(|ip| door.sign_ins.refuses(ip)) {
-        let detail = "too many failed sign-ins from this address";
-        let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "TooManySignIns", detail).into_response();
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
-        return Ok(response);
-    }
     let Some(token) = bearer(request.headers()) else {
         let detail = "a token is needed: FERRY_TOKEN or --token-file, as `Authorization: Bearer`";
         let mut response = refused(StatusCode::UNAUTHORIZED, "SignInNeeded", detail).into_response();
@@ -47,6 +41,13 @@ pub(super) async fn check(State(needs): State<Needs>, request: Request, next: Ne
     };
     match door.role_of(token, needs.core.now()).await? {
         None => {
+            // A good token is listened to, whatever others of the address have tried.
+            if let Some(wait) = ip.and_then(|ip| door.sign_ins.refuses(ip)) {
+                let detail = "too many failed sign-ins from this address";
+                let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "TooManySignIns", detail).into_response();
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+                return Ok(response);
+            }
             if let Some(ip) = ip {
                 door.sign_ins.failed(ip);
             }

@@ -1,12 +1,14 @@
-//! Connections at a port: so many at once, each with so much time to shake hands. Nobody who is slow holds up the others.
+//! Connections at a port: so many at once, and so many of one address that have shown no certificate; each with so much time
+//! to shake hands, and to take what it is sent. What is too much is let go at once: nobody waits for it.
 
 use ferry_common::trust::NodeIdentity;
 use rustls::ServerConfig;
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,12 +23,14 @@ use tonic::transport::server::Connected;
 
 /// Connections of one port at once. A node needs one.
 const CONNECTIONS_MAX: usize = 4_096;
-/// Connections from one address that have not shaken hands, or stay without a certificate where one may be shown.
-const STRANGERS_MAX: usize = 1_024;
+/// Connections from one address that have shown no certificate. Those of programs never do.
+const GUESTS_OF_ADDRESS_MAX: usize = 256;
 /// Time to shake hands.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection without a certificate may stay at the nodes' port: long enough to join.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Whoever takes nothing of what it is sent for so long is let go.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept that failed: too many files are open, mostly, and some will be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Connections that wait to be served.
@@ -67,11 +71,8 @@ impl Listener {
 }
 
 async fn accept(port: TcpListener, tls: Option<(TlsAcceptor, bool)>, sender: mpsc::Sender<Stream>) {
-    let (all, strangers) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(STRANGERS_MAX)));
+    let (all, guests) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Guests::default());
     loop {
-        // Both are never closed.
-        let Ok(permit) = all.clone().acquire_owned().await else { return };
-        let Ok(stranger) = strangers.clone().acquire_owned().await else { return };
         let (tcp, address) = match port.accept().await {
             Ok(accepted) => accepted,
             Err(e) => {
@@ -80,13 +81,55 @@ async fn accept(port: TcpListener, tls: Option<(TlsAcceptor, bool)>, sender: mps
                 continue;
             }
         };
+        let (Ok(permit), Some(guest)) = (all.clone().try_acquire_owned(), guests.admit(address.ip())) else {
+            tracing::debug!(peer = %address.ip(), "a connection too many is let go");
+            continue;
+        };
         let (tls, sender) = (tls.clone(), sender.clone());
         tokio::spawn(async move {
-            if let Some(stream) = shake_hands(tcp, address, tls, permit, stranger).await {
+            if let Some(stream) = shake_hands(tcp, address, tls, permit, guest).await {
                 // The receiver is gone when the program ends.
                 let _ = sender.send(stream).await;
             }
         });
+    }
+}
+
+/// How many connections without a certificate each address has.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them; it is counted until this is dropped.
+struct Guest {
+    guests: Guests,
+    ip: IpAddr,
+}
+
+impl Guests {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, ip: IpAddr) -> Option<Guest> {
+        let mut all = self.lock();
+        let count = all.entry(ip).or_default();
+        if *count >= GUESTS_OF_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Guest { guests: self.clone(), ip })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut all = self.guests.lock();
+        if let Some(count) = all.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.ip);
+            }
+        }
     }
 }
 
@@ -95,13 +138,13 @@ async fn shake_hands(
     address: SocketAddr,
     tls: Option<(TlsAcceptor, bool)>,
     permit: OwnedSemaphorePermit,
-    stranger: OwnedSemaphorePermit,
+    guest: Guest,
 ) -> Option<Stream> {
     // It only costs speed where it does not work.
     let _ = tcp.set_nodelay(true);
     let mut peer = Peer { ip: address.ip(), identity: None };
     let Some((acceptor, asks_for_certificate)) = tls else {
-        return Some(Stream { io: Io::Plain(tcp), peer, ends: None, _permits: (permit, None) });
+        return Some(Stream { io: Io::Plain(tcp), peer, ends: None, stalled: None, _counted: (permit, Some(guest)) });
     };
     let shaken = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         Ok(Ok(shaken)) => shaken,
@@ -115,7 +158,8 @@ async fn shake_hands(
     peer.identity = certificates.first().and_then(identity_of);
     let is_stranger = asks_for_certificate && peer.identity.is_none();
     let ends = is_stranger.then(|| Box::pin(tokio::time::sleep(STRANGER_TIMEOUT)));
-    Some(Stream { io: Io::Tls(Box::new(shaken)), peer, ends, _permits: (permit, is_stranger.then_some(stranger)) })
+    let guest = peer.identity.is_none().then_some(guest);
+    Some(Stream { io: Io::Tls(Box::new(shaken)), peer, ends, stalled: None, _counted: (permit, guest) })
 }
 
 /// The identity in a certificate. That the own authority has signed it was checked in the handshake.
@@ -135,7 +179,36 @@ pub(crate) struct Stream {
     pub(crate) peer: Peer,
     /// When it is over, whatever goes on.
     ends: Option<Pin<Box<tokio::time::Sleep>>>,
-    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    /// When it is over unless the other side takes something before.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+    _counted: (OwnedSemaphorePermit, Option<Guest>),
+}
+
+impl Stream {
+    /// An error when its time is over.
+    fn still_may(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let is_over = self.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(context).is_ready());
+        if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    /// Writes as `write` does, for as long as the other side takes what it is sent.
+    fn poll_out<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(&mut Io, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.still_may(context)?;
+        let written = write(&mut self.io, context);
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_TIMEOUT)));
+        match stalled.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl Connected for Stream {
@@ -149,11 +222,7 @@ impl Connected for Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
-        if let Some(ends) = &mut stream.ends
-            && ends.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        stream.still_may(context)?;
         match &mut stream.io {
             Io::Plain(io) => Pin::new(io).poll_read(context, buffer),
             Io::Tls(io) => Pin::new(io).poll_read(context, buffer),
@@ -163,23 +232,23 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
+        self.get_mut().poll_out(context, |io, context| match io {
             Io::Plain(io) => Pin::new(io).poll_write(context, bytes),
             Io::Tls(io) => Pin::new(io).poll_write(context, bytes),
-        }
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        self.get_mut().poll_out(context, |io, context| match io {
             Io::Plain(io) => Pin::new(io).poll_flush(context),
             Io::Tls(io) => Pin::new(io).poll_flush(context),
-        }
+        })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        self.get_mut().poll_out(context, |io, context| match io {
             Io::Plain(io) => Pin::new(io).poll_shutdown(context),
             Io::Tls(io) => Pin::new(io).poll_shutdown(context),
-        }
+        })
     }
 }

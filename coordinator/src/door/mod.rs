@@ -15,9 +15,10 @@ use tokens::TokenSecret;
 pub(crate) use tokens::{Certified, JoinError};
 
 use crate::{config::TlsConfig, store::Credentials};
+use ferry_common::clock::{Clock, Millis};
 use rustls::{
     RootCertStore, ServerConfig,
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
 use std::{
@@ -27,6 +28,9 @@ use std::{
     time::Duration,
 };
 
+/// How long tokens and nodes are remembered whose time is over.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 /// Name of the file with the token that everything begins with.
 const ADMIN_TOKEN_FILE: &str = "admin-token";
 
@@ -66,6 +70,19 @@ pub(crate) struct Door {
     pub(crate) keys: Keys,
     pub(crate) store: Arc<dyn Credentials>,
     pub(crate) sign_ins: SignIns,
+}
+
+impl Door {
+    /// Forgets tokens and nodes whose time was over long ago, again and again.
+    pub(crate) async fn forget(&self, clock: &dyn Clock) {
+        loop {
+            let before = Millis(clock.now().0 - REMEMBERED.as_millis() as i64);
+            if let Err(e) = self.store.forget_credentials(before).await {
+                tracing::warn!("old tokens and nodes are kept: {e}");
+            }
+            tokio::time::sleep(FORGET_INTERVAL).await;
+        }
+    }
 }
 
 /// Makes the folder that several coordinators share: authority and admin token. What is there stays.
@@ -119,6 +136,9 @@ impl Keys {
         let mut config =
             ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(self.certificate.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
+        // A session that is resumed would bring the certificate of its beginning along.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
 

@@ -87,7 +87,8 @@ pub(crate) fn judged(error: &KustoError) -> Failure {
     let transient = if error.is_permanent() { Retry::Never } else { Retry::Backoff };
     let (code, fault, retry) = match error {
         KustoError::Endpoint { .. } => (Code::SettingsInvalid, Fault::Settings, Retry::Never),
-        KustoError::Token { error, .. } if error.is_passing => (Code::SinkUnreachable, Fault::Sink, Retry::Backoff),
+        // Nothing was sent, and the cluster may be as it was: it counts as being busy, not as being away.
+        KustoError::Token { error, .. } if error.is_passing => (Code::SinkThrottled, Fault::Sink, Retry::Backoff),
         KustoError::Token { .. } => (Code::SinkForbidden, Fault::Settings, Retry::Never),
         KustoError::Unreachable { .. } => (Code::SinkUnreachable, Fault::Sink, Retry::Backoff),
         KustoError::Lost { .. } => (Code::SinkFailed, Fault::Sink, Retry::Backoff),

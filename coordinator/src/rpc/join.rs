@@ -49,12 +49,6 @@ impl JoinService for JoinRpc {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::Certificate>, Status> {
         let door = self.door()?;
         let ip = peer_of(&request).map(|peer| peer.ip);
-        if let Some(wait) = ip.and_then(|ip| door.sign_ins.refuses(ip)) {
-            return Err(Status::resource_exhausted(format!(
-                "too many tokens that are none; wait {} s",
-                wait.as_secs()
-            )));
-        }
         let pb::JoinRequest { token, certificate_request, runtime, name } = request.into_inner();
         let runtime = RuntimeName::try_from(runtime).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let name: String = name.chars().filter(|c| !c.is_control()).take(NODE_NAME_CHARS_MAX).collect();
@@ -65,7 +59,13 @@ impl JoinService for JoinRpc {
                 Ok(Response::new(certificate(door, certified)))
             }
             Err(error) => {
-                if let (JoinError::Unknown | JoinError::Ended(_), Some(ip)) = (&error, ip) {
+                if let (JoinError::Unknown, Some(ip)) = (&error, ip) {
+                    if let Some(wait) = door.sign_ins.refuses(ip) {
+                        let wait = wait.as_secs();
+                        return Err(Status::resource_exhausted(format!(
+                            "too many tokens that are none; wait {wait} s"
+                        )));
+                    }
                     door.sign_ins.failed(ip);
                 }
                 tracing::warn!(peer = ip.map(tracing::field::display), name, "a node may not join: {error}");

@@ -1,6 +1,6 @@
 //! `NodeService`: Register, Sync, Leave.
 
-use super::{NODE_NAME_CHARS_MAX, peer_of, store_failed};
+use super::{NODE_NAME_CHARS_MAX, certificate_needed, peer_of, store_failed};
 use crate::{
     attempts::{SyncAsk, SyncError},
     core::Core,
@@ -35,9 +35,7 @@ impl NodeRpc {
     /// Who calls; `None` where nobody is asked.
     async fn caller<T>(&self, request: &Request<T>) -> Result<Option<NodeIdentity>, Status> {
         let Some(door) = &self.door else { return Ok(None) };
-        let identity = peer_of(request).and_then(|peer| peer.identity.clone()).ok_or_else(|| {
-            Status::unauthenticated("this coordinator asks for a client certificate: start the node with --token-file")
-        })?;
+        let identity = peer_of(request).and_then(|peer| peer.identity.clone()).ok_or_else(certificate_needed)?;
         self.check(door, &identity).await?;
         Ok(Some(identity))
     }

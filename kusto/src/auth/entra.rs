@@ -180,7 +180,9 @@ pub struct EntraTokens {
 impl EntraTokens {
     /// Tokens of `identity` for the cluster at `endpoint`.
     pub fn new(endpoint: &str, identity: EntraIdentity) -> Self {
-        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), identity, known: OnceCell::new() }
+        // A path in the address names a database; it is no part of where the cluster is.
+        let origin = reqwest::Url::parse(endpoint).map(|url| url.origin().ascii_serialization());
+        Self { endpoint: origin.unwrap_or_else(|_| endpoint.to_owned()), identity, known: OnceCell::new() }
     }
 
     async fn ask(&self) -> Result<(Entra, String), TokenError> {
@@ -206,8 +208,9 @@ impl EntraTokens {
                 return Err(refused(format!("{} says too much about signing in to it", self.endpoint)));
             }
         }
+        // It may be the page of a proxy on the way.
         let told: Metadata = serde_json::from_slice(&body)
-            .map_err(|e| refused(format!("{} does not say how to sign in to it: {e}", self.endpoint)))?;
+            .map_err(|e| passing(format!("{} does not say how to sign in to it: {e}", self.endpoint)))?;
         let entra = Entra::new(&self.identity, Some(&told.azure_ad.login_endpoint))?;
         Ok((entra, told.azure_ad.kusto_service_resource_id))
     }
