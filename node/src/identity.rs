@@ -234,7 +234,7 @@ impl Membership {
                 Ok(answer) => break answer.into_inner(),
                 Err(status) if is_final(&status) => return Err(IdentityError::Refused(status.message().to_owned())),
                 Err(status) => {
-                    let why = with_causes(&status);
+                    let why = told(&status);
                     if why.contains(NOT_BELIEVED) {
                         return Err(IdentityError::NotBelieved { address: self.coordinator.clone(), why });
                     }
@@ -320,7 +320,7 @@ impl Membership {
         let key = new_key().map_err(|e| e.to_string())?;
         let request = certificate_request(&key).map_err(|e| e.to_string())?;
         let answer = client.renew(pb::RenewRequest { certificate_request: request }).await;
-        let kept = self.kept(&key, answer.map_err(|status| with_causes(&status))?.into_inner());
+        let kept = self.kept(&key, answer.map_err(|status| told(&status))?.into_inner());
         self.write(FILE, &kept).map_err(|e| e.to_string())?;
         self.show(&kept).map_err(|e| e.to_string())?;
         tracing::info!("the certificate is renewed");
@@ -378,6 +378,11 @@ impl Membership {
         };
         write().map_err(|e| self.folder_error(e.to_string()))
     }
+}
+
+/// What went wrong, without the library's own view of it.
+fn told(status: &Status) -> String {
+    std::error::Error::source(status).map_or_else(|| status.message().to_owned(), with_causes)
 }
 
 /// Asking again would bring the same answer.
