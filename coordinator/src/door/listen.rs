@@ -23,7 +23,8 @@ use tonic::transport::server::Connected;
 
 /// Connections of one port at once. A node needs one.
 const CONNECTIONS_MAX: usize = 4_096;
-/// Connections from one address that have shown no certificate. Those of programs never do.
+/// Connections from one address that have shown no certificate. Those of programs never do. On a port without TLS those of this
+/// machine are not counted: nodes show none there, and may be many.
 const GUESTS_OF_ADDRESS_MAX: usize = 256;
 /// Time to shake hands.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,10 +82,13 @@ async fn accept(port: TcpListener, tls: Option<(TlsAcceptor, bool)>, sender: mps
                 continue;
             }
         };
-        let (Ok(permit), Some(guest)) = (all.clone().try_acquire_owned(), guests.admit(address.ip())) else {
+        let is_counted = tls.is_some() || !address.ip().is_loopback();
+        let guest = is_counted.then(|| guests.admit(address.ip()));
+        let (Ok(permit), None | Some(Some(_))) = (all.clone().try_acquire_owned(), &guest) else {
             tracing::debug!(peer = %address.ip(), "a connection too many is let go");
             continue;
         };
+        let guest = guest.flatten();
         let (tls, sender) = (tls.clone(), sender.clone());
         tokio::spawn(async move {
             if let Some(stream) = shake_hands(tcp, address, tls, permit, guest).await {
@@ -138,13 +142,13 @@ async fn shake_hands(
     address: SocketAddr,
     tls: Option<(TlsAcceptor, bool)>,
     permit: OwnedSemaphorePermit,
-    guest: Guest,
+    guest: Option<Guest>,
 ) -> Option<Stream> {
     // It only costs speed where it does not work.
     let _ = tcp.set_nodelay(true);
     let mut peer = Peer { ip: address.ip(), identity: None };
     let Some((acceptor, asks_for_certificate)) = tls else {
-        return Some(Stream { io: Io::Plain(tcp), peer, ends: None, stalled: None, _counted: (permit, Some(guest)) });
+        return Some(Stream { io: Io::Plain(tcp), peer, ends: None, stalled: None, _counted: (permit, guest) });
     };
     let shaken = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
         Ok(Ok(shaken)) => shaken,
@@ -158,7 +162,7 @@ async fn shake_hands(
     peer.identity = certificates.first().and_then(identity_of);
     let is_stranger = asks_for_certificate && peer.identity.is_none();
     let ends = is_stranger.then(|| Box::pin(tokio::time::sleep(STRANGER_TIMEOUT)));
-    let guest = peer.identity.is_none().then_some(guest);
+    let guest = guest.filter(|_| peer.identity.is_none());
     Some(Stream { io: Io::Tls(Box::new(shaken)), peer, ends, stalled: None, _counted: (permit, guest) })
 }
 
