@@ -12,6 +12,7 @@ mod quickstart;
 mod roles;
 mod runs;
 mod sample;
+mod schedules;
 mod summary;
 mod tokens;
 
@@ -54,6 +55,8 @@ enum Command {
     Run(runs::RunArgs),
     /// Look at runs, or cancel one.
     Runs(runs::RunsArgs),
+    /// Run activities again and again.
+    Schedules(schedules::SchedulesArgs),
     /// Look at nodes, drain one, or let it in no more.
     Nodes(nodes::NodesArgs),
     /// Make, list and revoke tokens for nodes and programs.
@@ -103,6 +106,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Copy(args) => copy::run(args, output).await,
         Command::Run(args) => runs::run(args, output).await,
         Command::Runs(args) => runs::runs(args, output).await,
+        Command::Schedules(args) => schedules::run(args, output).await,
         Command::Nodes(args) => nodes::run(args, output).await,
         Command::Token(args) => tokens::token(args, output).await,
         Command::Tls(args) => tokens::tls(args),

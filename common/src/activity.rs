@@ -772,22 +772,7 @@ impl Activity {
     ///
     /// Fails with [`Code::SettingsInvalid`], naming key, line and the nearest known key.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
-        if text.len() > ACTIVITY_BYTES_MAX {
-            return Err(Failure::settings(
-                Code::SettingsInvalid,
-                format!(
-                    "{origin}: {} bytes are more than the {ACTIVITY_BYTES_MAX} that an activity may have",
-                    text.len()
-                ),
-            ));
-        }
-        let options = serde_saphyr::options! {
-            strict_booleans: true,
-            reject_unsupported_tags: true,
-            with_snippet: false,
-        };
-        let activity: Self = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|e| Failure::settings(Code::SettingsInvalid, parse_message(&e, origin)))?;
+        let activity: Self = parse_settings(text, origin)?;
         activity.check().map_err(|why| Failure::settings(Code::SettingsInvalid, format!("{origin}: {why}")))?;
         Ok(activity)
     }
@@ -1124,6 +1109,21 @@ impl Staging {
 }
 
 /// What went wrong in reading, as `origin: line L, column C: ...`, with the nearest known key.
+/// Reads settings, YAML or JSON. What is wrong is said with its line, and for an unknown key with the nearest known one.
+pub fn parse_settings<T: serde::de::DeserializeOwned>(text: &str, origin: &str) -> Result<T, Failure> {
+    if text.len() > ACTIVITY_BYTES_MAX {
+        let why = format!("{origin}: {} bytes are more than the {ACTIVITY_BYTES_MAX} that it may have", text.len());
+        return Err(Failure::settings(Code::SettingsInvalid, why));
+    }
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|e| Failure::settings(Code::SettingsInvalid, parse_message(&e, origin)))
+}
+
 fn parse_message(error: &serde_saphyr::Error, origin: &str) -> String {
     use serde_saphyr::{Error as E, MessageFormatter as _};
     let place = match error.location() {

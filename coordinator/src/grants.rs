@@ -16,7 +16,7 @@ use crate::{
 use ferry_common::{
     activity::{Activity, Settings},
     clock::Millis,
-    failure::{Failure, Retry, with_causes},
+    failure::{Code, Failure, Retry, with_causes},
     id::{AttemptNumber, LeaseToken, NodeId, UnitNumber},
     link::PAGE_FILES_MAX,
     unit::{AttemptKey, CopyWork, Counters, Grant, Resume, Work},
@@ -270,9 +270,11 @@ impl Core {
         Ok(grants)
     }
 
-    /// The coordinator itself lacks what a grant needs, such as a secret: nobody else can end that.
+    /// The coordinator itself lacks what a grant needs, such as a secret. Where there may be others it is left to them, and to
+    /// the run's driver to judge; else nobody can end that.
     async fn cannot_grant(&self, run: &RunRow, failure: Failure) -> Result<(), StoreError> {
-        if failure.retry != Retry::Never {
+        let is_ours = failure.code == Code::SecretMissing && !self.store.is_exclusive();
+        if is_ours || failure.retry != Retry::Never {
             tracing::warn!(run = %run.id, code = %failure.code, "a unit is not granted now: {}", failure.message);
             return Ok(());
         }

@@ -22,18 +22,20 @@ pub mod rehearsal;
 pub mod report;
 mod reports;
 mod rpc;
+mod schedule;
 pub mod scheduler;
 pub mod state;
 pub mod store;
 
 pub use config::{CoordinatorConfig, GivenCertificate, Limits, TlsConfig};
 pub use door::{DoorError, create_folder};
+pub use schedule::{CatchUp, Schedule, Window};
 
 use crate::{
     core::Core,
     door::{Door, Keys, Listener, SignIns},
     identities::Identities,
-    store::SqlStore,
+    store::{Schedules, SqlStore},
 };
 use ferry_common::{clock::SystemClock, failure::with_causes, link};
 use std::{net::SocketAddr, sync::Arc};
@@ -74,6 +76,7 @@ pub enum CoordinatorError {
 /// A coordinator whose ports are open and whose store is up to date.
 pub struct Coordinator {
     core: Arc<Core>,
+    schedules: Arc<dyn Schedules>,
     door: Option<Arc<Door>>,
     is_http_plain: bool,
     grpc: TcpListener,
@@ -91,6 +94,7 @@ impl Coordinator {
         let http = bind(config.http, "programs", "--http").await?;
         let (grpc_address, http_address) = (address_of(&grpc, config.grpc), address_of(&http, config.http));
         let store = Arc::new(SqlStore::open(&config.store).await?);
+        let schedules = store.clone();
         let door = match &config.tls {
             Some(tls) => {
                 let keys = Keys::open(tls)?;
@@ -101,12 +105,12 @@ impl Coordinator {
         let identities = Arc::new(Identities::default());
         let clusters = Arc::new(ingest::Clusters::new(identities.clone()));
         let core = Arc::new(Core::new(store, Arc::new(SystemClock), clusters, identities, config.limits));
-        Ok(Self { core, door, is_http_plain: config.is_http_plain, grpc, http, grpc_address, http_address })
+        Ok(Self { core, schedules, door, is_http_plain: config.is_http_plain, grpc, http, grpc_address, http_address })
     }
 
     /// Serves until `shutdown`. Runs go on where they are when a coordinator starts again on the same store.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), CoordinatorError> {
-        let Self { core, door, is_http_plain, grpc, http, grpc_address, http_address } = self;
+        let Self { core, schedules, door, is_http_plain, grpc, http, grpc_address, http_address } = self;
         let (for_nodes, for_programs) = match &door {
             Some(door) => {
                 let for_programs = (!is_http_plain).then(|| door.keys.for_programs());
@@ -126,7 +130,9 @@ impl Coordinator {
         let nodes = link::server(node_rpc, join_rpc, rpc::gate(door.is_some()))
             .serve_with_incoming_shutdown(nodes, shutdown.clone().cancelled_owned());
         let programs = Listener::start(http, for_programs, shutdown.clone());
-        let programs = api::serve(programs, api::router(core.clone(), door.clone()), shutdown.clone());
+        let router = api::router(core.clone(), schedules.clone(), door.clone());
+        let programs = api::serve(programs, router, shutdown.clone());
+        let scheduling = duties::schedules::submit(core.clone(), schedules, shutdown.clone());
         let renewing = async {
             if let Some(door) = &door {
                 tokio::select! {
@@ -136,7 +142,8 @@ impl Coordinator {
                 }
             }
         };
-        let (nodes, (), ()) = tokio::join!(stop_others(nodes, &shutdown), stop_others(programs, &shutdown), renewing);
+        let (nodes, (), (), ()) =
+            tokio::join!(stop_others(nodes, &shutdown), stop_others(programs, &shutdown), renewing, scheduling);
         duties.await;
         nodes.map_err(|e| CoordinatorError::Serve { what: "serving nodes", why: with_causes(&e) })
     }

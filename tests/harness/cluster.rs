@@ -353,6 +353,11 @@ impl Cluster {
         value
     }
 
+    /// All runs, newest first; `None` while the coordinator does not answer.
+    pub async fn runs(&self) -> Option<Vec<Value>> {
+        self.get("/runs").await?["runs"].as_array().cloned()
+    }
+
     /// A run as it is now; `None` while the coordinator does not answer.
     pub async fn look(&self, run: &str) -> Option<Value> {
         self.get(&format!("/runs/{run}")).await
@@ -495,6 +500,7 @@ fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &st
         ("FERRY_STORE", store.to_owned()),
     ];
     if name == "second" {
+        environment.push(("FERRY_TEST_SECOND_KEY", azurite.key().to_owned()));
         let library = faketime().expect("libfaketime: run tests/install.sh");
         environment.extend([
             ("LD_PRELOAD", library),

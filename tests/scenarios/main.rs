@@ -15,5 +15,6 @@ mod parser;
 mod proxies;
 mod publish;
 mod queued;
+mod schedules;
 mod storage;
 mod stores;

@@ -75,6 +75,29 @@ async fn two_coordinators_that_are_killed_in_turn_copy_each_row_once() {
 }
 
 #[tokio::test]
+async fn a_run_goes_to_the_coordinator_that_has_its_secret() {
+    let postgres = Postgres::start().await;
+    let mut cluster = Cluster::start(ClusterOptions { store: postgres.url(), ..ClusterOptions::default() }).await;
+    let expected = write_flights(&cluster.source());
+    let mut activity = cluster.flights_activity();
+    activity["staging"]["accountKey"]["secret"] = "env:FERRY_TEST_SECOND_KEY".into();
+    cluster.submit("secret", &activity).await;
+    ferry_tests::wait_for("the first one to let it go", || async {
+        cluster.coordinator_logs().contains("left to the other coordinators").then_some(())
+    })
+    .await;
+    cluster.add_coordinator().await;
+    cluster.add_node_of_second(1);
+    let report = cluster.finish("secret").await;
+    assert_whole(&cluster, &report, &expected).await;
+    // Where nobody has it, the run ends and says so.
+    activity["staging"]["accountKey"]["secret"] = "env:FERRY_TEST_NOBODYS_KEY".into();
+    cluster.submit("nobody", &activity).await;
+    let view = cluster.until("nobody", "the run ends", |view| view["isFinal"] == true).await;
+    assert_eq!(view["failure"]["code"], "SecretMissing", "{view}");
+}
+
+#[tokio::test]
 async fn a_database_that_goes_away_for_a_while_costs_time_and_no_row() {
     let mut postgres = Postgres::start().await;
     let cluster = Cluster::start(ClusterOptions { store: postgres.url(), ..ClusterOptions::default() }).await;

@@ -1,6 +1,7 @@
 //! HTTP and JSON for programs and the CLI. It holds no rule of its own.
 
 mod credentials;
+mod schedules;
 mod serve;
 mod sign_in;
 
@@ -10,7 +11,7 @@ use crate::{
     core::{ChangeError, Core},
     door::Door,
     leaks, ledger, metrics, report,
-    store::{Role, RunRow, StoreError, Write},
+    store::{Role, RunRow, Schedules, StoreError, Write},
 };
 use axum::{
     Json, Router,
@@ -18,7 +19,7 @@ use axum::{
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use credentials::Office;
 use ferry_common::{
@@ -27,6 +28,7 @@ use ferry_common::{
     failure::Failure,
     id::{RunId, UnitNumber},
 };
+use schedules::Calendar;
 use serde::Deserialize;
 use serde_json::json;
 use sign_in::Needs;
@@ -41,7 +43,7 @@ const NODES_SEEN_WITHIN: Duration = Duration::from_secs(24 * 3600);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Everything that programs may ask for. Without a door whoever reaches the port may do it.
-pub(crate) fn router(core: Arc<Core>, door: Option<Arc<Door>>) -> Router {
+pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Option<Arc<Door>>) -> Router {
     let signed_in = |role| {
         let needs = Needs { core: core.clone(), door: door.clone(), role };
         middleware::from_fn_with_state(needs, sign_in::check)
@@ -56,6 +58,18 @@ pub(crate) fn router(core: Arc<Core>, door: Option<Arc<Door>>) -> Router {
         .route("/metrics", get(show_metrics))
         .route_layer(signed_in(Role::Viewer))
         .with_state(core.clone());
+    let calendar = Calendar { core: core.clone(), schedules };
+    let calendar_viewer = Router::new()
+        .route("/api/v1/schedules", get(schedules::list))
+        .route("/api/v1/schedules/{schedule}", get(schedules::show))
+        .route_layer(signed_in(Role::Viewer))
+        .with_state(calendar.clone());
+    let calendar_operator = Router::new()
+        .route("/api/v1/schedules/{schedule}", put(schedules::put).delete(schedules::delete))
+        .route("/api/v1/schedules/{schedule}/pause", post(schedules::pause))
+        .route("/api/v1/schedules/{schedule}/resume", post(schedules::resume))
+        .route_layer(signed_in(Role::Operator))
+        .with_state(calendar);
     let operator = Router::new()
         .route("/api/v1/runs", post(submit_run))
         .route("/api/v1/runs/{run}/cancel", post(cancel_run))
@@ -73,6 +87,8 @@ pub(crate) fn router(core: Arc<Core>, door: Option<Arc<Door>>) -> Router {
         .route("/readyz", get(ready))
         .with_state(core)
         .merge(viewer)
+        .merge(calendar_viewer)
+        .merge(calendar_operator)
         .merge(operator)
         .merge(admin)
         .layer(DefaultBodyLimit::max(ACTIVITY_BYTES_MAX + 4096))

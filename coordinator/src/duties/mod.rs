@@ -6,6 +6,7 @@ mod holding;
 mod leases;
 mod offers;
 mod runs;
+pub(crate) mod schedules;
 mod sweep;
 
 use crate::core::Core;

@@ -27,8 +27,8 @@ use ferry_common::{
 };
 use std::{
     cmp::Reverse,
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::task::JoinSet;
@@ -42,6 +42,8 @@ const UNITS_CONFIRMED_AT_ONCE: u64 = 20_000;
 const RECOUNTS_MAX: u32 = 10;
 /// Least wait between two looks: with many small files the bell never stops.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// A run whose secrets this program lacks is left to the other coordinators for so long.
+const PASSED_WAIT: Duration = Duration::from_secs(30);
 /// Wait after a look that failed.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,7 @@ const ERROR_WAIT: Duration = Duration::from_secs(1);
 pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
     let mut drivers = JoinSet::new();
     let driven: Arc<Mutex<HashSet<RunId>>> = Arc::default();
+    let passed = Passed::default();
     let mut bell = core.bell();
     let mut watch = Watch::default();
     while !shutdown.is_cancelled() {
@@ -63,11 +66,12 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                 };
                 let mut active = runs.iter().filter(is_active).count();
                 watch.retain(&runs);
+                passed.lock().retain(|id, _| runs.iter().any(|run| run.id == *id));
                 for run in runs {
                     let is_driven = driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&run.id);
                     // A run that only waits to be swept takes nobody's place.
                     let has_place = run.state.is_final() || active < core.limits.runs_active_max;
-                    if is_driven || !has_place || !watch.may_claim(&core, &run, looked) {
+                    if is_driven || !has_place || passed.is_recent(&run.id) || !watch.may_claim(&core, &run, looked) {
                         continue;
                     }
                     let hold = match holding::claim(&core, &run).await {
@@ -80,7 +84,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                     };
                     active += usize::from(!run.state.is_final());
                     driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id.clone());
-                    drivers.spawn(drive(core.clone(), hold, shutdown.clone(), driven.clone()));
+                    drivers.spawn(drive(core.clone(), hold, shutdown.clone(), driven.clone(), passed.clone()));
                 }
             }
         }
@@ -94,10 +98,36 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
     while drivers.join_next().await.is_some() {}
 }
 
+/// Runs that this program let go once because it lacks a secret of theirs, and when. The second time they fail: nobody else
+/// has it, either.
+#[derive(Clone, Default)]
+struct Passed(Arc<Mutex<HashMap<RunId, tokio::time::Instant>>>);
+
+impl Passed {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, tokio::time::Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_recent(&self, run: &RunId) -> bool {
+        self.lock().get(run).is_some_and(|at| at.elapsed() < PASSED_WAIT)
+    }
+
+    /// Notes it; false where that was done before.
+    fn note(&self, run: &RunId) -> bool {
+        self.lock().insert(run.clone(), tokio::time::Instant::now()).is_none()
+    }
+}
+
 /// Drives one run for as long as it is this coordinator's.
-async fn drive(core: Arc<Core>, hold: Hold, shutdown: CancellationToken, driven: Arc<Mutex<HashSet<RunId>>>) {
+async fn drive(
+    core: Arc<Core>,
+    hold: Hold,
+    shutdown: CancellationToken,
+    driven: Arc<Mutex<HashSet<RunId>>>,
+    passed: Passed,
+) {
     let id = hold.run.clone();
-    let driver = Driver::new(Arc::new(core.holding(hold.clone())), id.clone());
+    let driver = Driver::new(Arc::new(core.holding(hold.clone())), id.clone(), passed);
     tokio::select! {
         () = driver.drive(shutdown.clone()) => holding::release(&core, &hold).await,
         () = holding::keep(&core, &hold) => {}
@@ -147,12 +177,14 @@ struct Driver {
     end_seen: Option<tokio::time::Instant>,
     /// Since when this program drives the run.
     began: Millis,
+    passed: Passed,
 }
 
 impl Driver {
-    fn new(core: Arc<Core>, id: RunId) -> Self {
+    fn new(core: Arc<Core>, id: RunId, passed: Passed) -> Self {
         Self {
             began: core.now(),
+            passed,
             core,
             id,
             ingester: None,
@@ -285,6 +317,10 @@ impl Driver {
     }
 
     async fn fail(&self, failure: Failure) -> Result<Next, ChangeError> {
+        if failure.code == Code::SecretMissing && !self.core.store.is_exclusive() && self.passed.note(&self.id) {
+            tracing::warn!(run = %self.id, "left to the other coordinators: {}", failure.message);
+            return Ok(Next::Done);
+        }
         tracing::error!(run = %self.id, code = %failure.code, "run fails: {}", failure.message);
         self.core.apply_to_run(&self.id, RunEvent::FailureFound(failure), |_| {}).await?;
         Ok(Next::Again)

@@ -6,10 +6,12 @@ pub mod conformance;
 mod credentials;
 mod memory;
 mod mounts;
+mod schedules;
 mod sql;
 
 pub use credentials::{Credentials, Grants, IdentityRow, Role, TokenRow};
 pub use memory::MemoryStore;
+pub use schedules::{LastWindow, ScheduleRow, Schedules};
 pub use sql::{SqlStore, StorePlace};
 
 use crate::{

@@ -7,6 +7,7 @@ mod batches;
 mod credentials;
 mod looks;
 mod rows;
+mod schedules;
 mod writes;
 
 use super::{
@@ -187,12 +188,14 @@ fn migrator() -> Migrator {
     let drivers = include_str!("migrations/0003_drivers.sql").into_sql_str();
     let looks = include_str!("migrations/0004_looks.sql").into_sql_str();
     let credentials = include_str!("migrations/0005_credentials.sql").into_sql_str();
+    let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
         Migration::new(3, "drivers".into(), MigrationType::Simple, drivers, false),
         Migration::new(4, "looks".into(), MigrationType::Simple, looks, false),
         Migration::new(5, "credentials".into(), MigrationType::Simple, credentials, false),
+        Migration::new(7, "schedules".into(), MigrationType::Simple, schedules, false),
     ])
 }
 
