@@ -31,9 +31,9 @@ enum FormatArg {
 
 /// `ferry copy`
 #[derive(ClapArgs)]
-#[command(
-    after_help = "Example: ferry copy '/exports/**/*.csv.gz' --endpoint http://127.0.0.1:7490 --database Rides \\\n         --table Taxi --create-table --staging /tmp/staging --nodes 2"
-)]
+#[command(after_help = "Example:
+  ferry copy '/exports/**/*.csv.gz' --endpoint http://127.0.0.1:7490 --database Rides \\
+    --table Taxi --create-table --staging /tmp/staging --nodes 2")]
 pub(crate) struct Args {
     /// A file, a folder, or a quoted pattern such as '/exports/**/*.csv.gz'.
     source: String,

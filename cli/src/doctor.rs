@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 /// `ferry doctor`
 #[derive(ClapArgs)]
+#[command(after_help = "Examples:
+  ferry doctor
+  ferry doctor --leaks --output json")]
 pub(crate) struct Args {
     #[command(flatten)]
     coordinator: CoordinatorArg,

@@ -4,6 +4,7 @@ mod api;
 mod copy;
 mod doctor;
 mod embedded;
+mod manual;
 mod nodes;
 mod output;
 mod progress;
@@ -16,7 +17,7 @@ mod schedules;
 mod summary;
 mod tokens;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ferry_common::telemetry::{self, LogFormat};
 use output::{CliError, OutputFormat};
 use std::process::ExitCode;
@@ -74,7 +75,12 @@ enum Command {
     /// Run a local ADX-compatible endpoint, for first runs and tests.
     LocalAdx(Box<roles::LocalAdxArgs>),
     /// Print the JSON Schema of a copy activity.
+    #[command(after_help = "Example: ferry schema > activity.schema.json")]
     Schema,
+    /// Print what a shell needs to complete commands.
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages.
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -109,12 +115,14 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Schedules(args) => schedules::run(args, output).await,
         Command::Nodes(args) => nodes::run(args, output).await,
         Command::Token(args) => tokens::token(args, output).await,
-        Command::Tls(args) => tokens::tls(args),
+        Command::Tls(args) => tokens::tls(args, output),
         Command::Query(args) => query::run(args, output).await,
         Command::Doctor(args) => doctor::run(args, output).await,
         Command::Coordinator(args) => roles::coordinator(args).await,
         Command::Node(args) => roles::node(args).await,
         Command::LocalAdx(args) => roles::local_adx(*args).await,
         Command::Schema => output::json(&ferry_common::activity::Activity::json_schema()),
+        Command::Completions(args) => manual::completions(&args, Cli::command(), output),
+        Command::Man(args) => manual::man(args, Cli::command(), output),
     }
 }

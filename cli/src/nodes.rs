@@ -17,11 +17,15 @@ pub(crate) struct NodesArgs {
 #[derive(Subcommand)]
 enum NodesCommand {
     /// Nodes that were heard within a day.
+    #[command(after_help = "Examples:
+  ferry nodes list
+  ferry nodes list --coordinator https://ferry.example.com:7480 --token-file viewer-token")]
     List {
         #[command(flatten)]
         coordinator: CoordinatorArg,
     },
     /// Let a node finish what it holds and take no more.
+    #[command(after_help = "Example: ferry nodes drain node-3")]
     Drain {
         /// Name or id of the node.
         node: String,
@@ -29,6 +33,7 @@ enum NodesCommand {
         coordinator: CoordinatorArg,
     },
     /// Let a node in no more. What it holds goes to others when its leases end.
+    #[command(after_help = "Example: ferry nodes revoke node-3")]
     Revoke {
         /// Name, id or identity of the node; of a name, all nodes that joined under it.
         node: String,

@@ -98,6 +98,9 @@ pub(crate) struct DatabaseArgs {
 
 /// `ferry query`
 #[derive(ClapArgs)]
+#[command(after_help = "Examples:
+  ferry query 'Taxi | count' --endpoint http://127.0.0.1:7490 --database Rides
+  ferry query '.show tables' --endpoint https://adx.westeurope.kusto.windows.net --database Rides --auth azure-cli")]
 pub(crate) struct Args {
     /// A query such as 'T | count', or a command such as '.show tables'.
     text: String,

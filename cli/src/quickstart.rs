@@ -26,6 +26,9 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `ferry quickstart`
 #[derive(ClapArgs)]
+#[command(after_help = "Examples:
+  ferry quickstart
+  ferry quickstart --folder /tmp/ferry --nodes 4")]
 pub(crate) struct Args {
     /// Working folder; everything is kept below it.
     #[arg(long, default_value = "ferry-quickstart", value_name = "DIR")]

@@ -14,6 +14,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// `ferry coordinator`
 #[derive(Args)]
+#[command(after_help = "Examples:
+  ferry coordinator --store sqlite:ferry.db
+  ferry coordinator --grpc 0.0.0.0:7400 --http 0.0.0.0:7480 --tls /etc/ferry/tls --store postgres://ferry@db/ferry")]
 pub(crate) struct CoordinatorArgs {
     /// Where nodes dial in.
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
@@ -132,6 +135,9 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
 
 /// `ferry node`
 #[derive(Args)]
+#[command(after_help = "Examples:
+  ferry node --allow-root /exports --slots 4
+  ferry node --coordinator https://ferry.example.com:7400 --token-file join-token --runtime onprem --allow-root /exports")]
 pub(crate) struct NodeArgs {
     /// Address of the coordinator's gRPC port.
     #[arg(long, env = "FERRY_NODE_COORDINATOR", default_value = "http://127.0.0.1:7400", value_name = "URL")]
@@ -212,6 +218,9 @@ fn host_name() -> String {
 
 /// `ferry local-adx`
 #[derive(Args)]
+#[command(after_help = "Examples:
+  ferry local-adx --data /tmp/adx
+  ferry local-adx --fault throttle:3,lost-answer:1")]
 pub(crate) struct LocalAdxArgs {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:7490", value_name = "ADDRESS")]

@@ -12,6 +12,9 @@ use std::path::PathBuf;
 
 /// `ferry run`
 #[derive(Args)]
+#[command(after_help = "Examples:
+  ferry run taxi.yaml --watch
+  ferry run taxi.yaml --run-id taxi-2025-01 --set sink.table=Taxi2025 --watch --output json")]
 pub(crate) struct RunArgs {
     /// File of the copy activity, YAML or JSON; `-` for standard input.
     activity: PathBuf,
@@ -38,17 +41,24 @@ pub(crate) struct RunsArgs {
 #[derive(Subcommand)]
 enum RunsCommand {
     /// The newest runs.
+    #[command(after_help = "Example: ferry runs list --output json")]
     List {
         #[command(flatten)]
         coordinator: CoordinatorArg,
     },
     /// One run as it is now.
+    #[command(after_help = "Example: ferry runs show taxi-2025-01")]
     Show(OneRun),
     /// Follow a run to its end.
+    #[command(after_help = "Example: ferry runs watch taxi-2025-01")]
     Watch(OneRun),
     /// End a run; what is in flight is followed to its end.
+    #[command(after_help = "Example: ferry runs cancel taxi-2025-01")]
     Cancel(OneRun),
     /// Everything about a run: files, nodes, ingest commands.
+    #[command(after_help = "Examples:
+  ferry runs report taxi-2025-01 --output json
+  ferry runs report taxi-2025-01 --ledger")]
     Report(ReportArgs),
 }
 

@@ -20,13 +20,18 @@ pub(crate) struct TokenArgs {
 enum TokenCommand {
     /// Make a token: with --runtime for nodes that join, with --role for programs. It is printed once.
     #[command(group = clap::ArgGroup::new("purpose").required(true).args(["runtime", "role"]))]
+    #[command(after_help = "Examples:
+  ferry token create --runtime onprem --ttl 1h > join-token
+  ferry token create --role operator --ttl 30d > operator-token")]
     Create(CreateArgs),
     /// All tokens; no secrets.
+    #[command(after_help = "Example: ferry token list --output json")]
     List {
         #[command(flatten)]
         coordinator: CoordinatorArg,
     },
     /// End a token. Nodes that joined with it stay; `ferry nodes revoke` ends those.
+    #[command(after_help = "Example: ferry token revoke 3kq9x2")]
     Revoke {
         /// Id of the token: the part between the first two underscores.
         token: String,
@@ -145,15 +150,19 @@ pub(crate) struct TlsArgs {
 enum TlsCommand {
     /// Make a folder for `ferry coordinator --tls`, for several coordinators to share: ca.crt, ca.key, admin-token. What is
     /// there stays.
+    #[command(after_help = "Example: ferry tls create /etc/ferry/tls")]
     Create {
         /// The folder.
         folder: PathBuf,
     },
 }
 
-pub(crate) fn tls(args: TlsArgs) -> Result<(), CliError> {
+pub(crate) fn tls(args: TlsArgs, output: OutputFormat) -> Result<(), CliError> {
     let TlsCommand::Create { folder } = args.command;
     ferry_coordinator::create_folder(&folder).map_err(|e| CliError::Failed(e.to_string()))?;
+    if output == OutputFormat::Json {
+        return output::json(&json!({"folder": folder, "files": ["ca.crt", "ca.key", "admin-token"]}));
+    }
     message(&format!("ferry: {} holds ca.crt, ca.key and admin-token; keep the last two secret", folder.display()));
     Ok(())
 }
