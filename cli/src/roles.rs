@@ -161,7 +161,7 @@ pub(crate) struct NodeArgs {
     /// '08:00,5M 18:00,off'.
     #[arg(long, value_name = "RATES")]
     bandwidth: Option<Timetable>,
-    /// Serve /healthz and /readyz here.
+    /// Serve /healthz, /readyz and /metrics here.
     #[arg(long, value_name = "ADDRESS")]
     health: Option<SocketAddr>,
     /// File with a join token, as `ferry token create --runtime NAME` prints it; needed for the first start with

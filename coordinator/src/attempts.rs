@@ -187,10 +187,14 @@ impl Core {
                     return Ok(false);
                 }
             }
+            let code = failure.as_ref().map(|failure| failure.code);
             unit.last_failure = failure.or(unit.last_failure);
             let to = unit.state.name();
             match self.commit(vec![Write::UpdateUnit(Box::new(unit))]).await {
                 Ok(()) => {
+                    if let Some(code) = code {
+                        self.meters.attempt_failed(code);
+                    }
                     if from != to {
                         tracing::info!(%run, unit = %number, from, to, "unit changes");
                         self.forget_progress(run, number);
@@ -209,10 +213,9 @@ impl Core {
         Err(StoreError::Conflict)
     }
 
-    pub(crate) fn forget_progress(&self, run: &RunId, number: UnitNumber) {
-        if let Some(live) = self.live().get_mut(run) {
-            live.progress.remove(&number);
-        }
+    /// How far the attempt at a unit was known to be, which is of no use any more.
+    pub(crate) fn forget_progress(&self, run: &RunId, number: UnitNumber) -> Option<Counters> {
+        self.live().get_mut(run).and_then(|live| live.progress.remove(&number))
     }
 
     /// Renews what a node holds; `leased` is what it has leases of. Returns what it holds no more. Written only when a third
@@ -232,7 +235,8 @@ impl Core {
                 stops.push(key.clone());
                 continue;
             };
-            self.live().entry(key.run.clone()).or_default().progress.insert(key.unit, *progress);
+            let known = self.live().entry(key.run.clone()).or_default().progress.insert(key.unit, *progress);
+            self.meters.progress(known, *progress);
             // A lease that ends later than it can was renewed by another coordinator, whose clock is ahead of this one.
             let (ttl, left) = (self.limits.lease_ttl, lease.expires.since(self.now()));
             if left > ttl.mul_f64(2.0 / 3.0) && left <= ttl {

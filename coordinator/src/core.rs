@@ -5,6 +5,7 @@ use crate::{
     config::Limits,
     desk::Desk,
     identities::Identities,
+    meters::Meters,
     state::{Refused, run::RunEvent},
     store::{RunRow, Store, StoreError, Totals, Write},
 };
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub(crate) sinks: Arc<dyn Sinks>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) limits: Limits,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) started: Millis,
     /// Sabotage, for tests alone: whoever reports is taken for the holder of the lease.
     pub(crate) is_unfenced: bool,
@@ -124,6 +126,7 @@ impl Core {
             sinks,
             identities,
             limits,
+            meters: Arc::default(),
             started,
             hold: None,
             id: uuid::Uuid::new_v4().to_string(),
@@ -155,7 +158,11 @@ impl Core {
         if let Some(hold) = &self.hold {
             writes.insert(0, Write::HoldRun { run: hold.run.clone(), epoch: hold.epoch });
         }
-        self.store.commit(writes).await
+        let began = Instant::now();
+        let result = self.store.commit(writes).await;
+        let is_conflict = matches!(result, Err(StoreError::Conflict));
+        self.meters.commit(began.elapsed(), is_conflict, result.is_err() && !is_conflict);
+        result
     }
 
     pub(crate) fn now(&self) -> Millis {
@@ -262,6 +269,9 @@ impl Core {
                     if new.state.name() != from {
                         tracing::info!(run = %id, from, to = new.state.name(), "run changes");
                         self.tell_nodes();
+                        if new.state.is_final() {
+                            self.meters.run_ended(new.state.name(), new.state.failure().map(|failure| failure.code));
+                        }
                     }
                     self.ring();
                     return Ok(Some(RunRow { revision: revision + 1, ..new }));

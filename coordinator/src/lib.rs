@@ -15,6 +15,7 @@ mod identities;
 mod ingest;
 mod leaks;
 mod ledger;
+mod meters;
 mod metrics;
 mod packing;
 pub mod planner;

@@ -1,14 +1,17 @@
-//! What Prometheus is told: the state of the whole store, so each coordinator tells the same. Nothing here counts by run: runs
-//! come and go.
+//! What Prometheus is told: the state of the whole store, which each coordinator tells alike, and what this one has counted.
+//! Nothing here counts by run: runs come and go. `docs/metrics.md` lists everything.
 
 use crate::{core::Core, report, state::run::RunState, store::StoreError};
 use ferry_common::clock::Millis;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 /// Nodes that were silent for longer are told of no more.
 const NODES_SEEN_WITHIN: Duration = Duration::from_secs(3600);
@@ -44,7 +47,11 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
     let runs = Family::<State, Gauge>::default();
     let (pending, leased) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
     let commands = Family::<State, Gauge>::default();
+    let mut oldest_queued = Duration::ZERO;
     for run in core.store.live_runs().await? {
+        if run.state == RunState::Queued {
+            oldest_queued = oldest_queued.max(core.now().since(run.times.submitted));
+        }
         runs.get_or_create(&State { state: run.state.name().to_owned() }).inc();
         let runtime = Runtime { runtime: run.activity.source.connect_via.to_string() };
         // Before its listing is done, the listing is what waits for a node.
@@ -80,8 +87,13 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
     registry.register("ferry_nodes", "Nodes that were heard within an hour, by integration runtime and state", nodes);
     registry.register("ferry_slots", "Slots of ready nodes, by integration runtime", slots);
     registry.register("ferry_slots_busy", "Slots of ready nodes that are taken, by integration runtime", busy);
+    let oldest = Gauge::<f64, AtomicU64>::default();
+    oldest.set(oldest_queued.as_secs_f64());
+    let age = "Time since the oldest run was submitted that is not admitted yet; 0 without one";
+    registry.register("ferry_queued_run_age_seconds", age, oldest);
     let mut text = String::new();
+    core.meters.encode(&mut text);
     // Writing to memory does not fail.
-    let _ = encode(&mut text, &registry);
+    let _ = encode_registry(&mut text, &registry).and_then(|()| encode_eof(&mut text));
     Ok(text)
 }

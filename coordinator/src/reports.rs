@@ -8,7 +8,7 @@ use crate::{
     store::{ChunkRow, CommandRow, RunRow, StoreError, Tail, UnitRow, Write},
 };
 use ferry_common::{
-    failure::Failure,
+    failure::{Code, Failure},
     id::RunId,
     staging,
     unit::{AttemptKey, Chunk, Counters, Event, ListPage, Report},
@@ -129,7 +129,17 @@ impl Core {
             return Ok(reports.iter().map(|r| (r.sequence, true)).collect());
         };
         let chunks = self.store.chunks(&key.run, key.unit).await?;
-        let mut taking = Taking { core: self, run, key, unit, chunks, writes: Vec::new() };
+        let mut taking = Taking {
+            core: self,
+            run,
+            key,
+            unit,
+            chunks,
+            writes: Vec::new(),
+            staged_bytes: 0,
+            completed: None,
+            is_broken: false,
+        };
         let mut acks = Vec::with_capacity(reports.len());
         for report in reports {
             let is_taken = match &report.event {
@@ -142,17 +152,24 @@ impl Core {
             };
             acks.push((report.sequence, !is_taken));
         }
-        let Taking { unit, mut writes, .. } = taking;
+        let Taking { unit, mut writes, staged_bytes, completed, is_broken, .. } = taking;
         let to = unit.state.name();
         let has_ended = unit.state.lease().is_none();
         if !writes.is_empty() || has_ended {
             // The unit's revision fences: whoever takes the lease away meanwhile wins, and this is read again.
             writes.insert(0, Write::UpdateUnit(Box::new(unit)));
             self.commit(writes).await?;
+            self.meters.chunk_staged(staged_bytes);
         }
         if has_ended {
             tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, to, "attempt has ended");
-            self.forget_progress(&key.run, key.unit);
+            let known = self.forget_progress(&key.run, key.unit);
+            if let Some(counters) = completed {
+                self.meters.unit_staged(known, counters);
+            }
+            if is_broken {
+                self.meters.attempt_failed(Code::Internal);
+            }
             self.ring();
             if run.activity.settings.parallel_copies.is_some() || to == "Pending" {
                 // Others may have waited for its slot, or can have the unit.
@@ -229,6 +246,12 @@ struct Taking<'a> {
     /// Those accepted, by number.
     chunks: Vec<ChunkRow>,
     writes: Vec<Write>,
+    /// Of chunks that are accepted now.
+    staged_bytes: u64,
+    /// What the attempt did, if it has ended well.
+    completed: Option<Counters>,
+    /// It reported what does not add up.
+    is_broken: bool,
 }
 
 impl Taking<'_> {
@@ -251,6 +274,7 @@ impl Taking<'_> {
         self.unit.state = self.unit.state.clone().apply(renewed)?;
         let row = ChunkRow { run: key.run.clone(), unit: key.unit, attempt: key.attempt, chunk: chunk.clone() };
         self.writes.push(Write::InsertChunk(row.clone()));
+        self.staged_bytes += chunk.staged_bytes;
         self.chunks.insert(at, row);
         Ok(true)
     }
@@ -276,8 +300,10 @@ impl Taking<'_> {
             let failed = UnitEvent::AttemptFailed { token, failure: failure.clone(), limit };
             unit.state = unit.state.clone().apply(failed)?;
             unit.last_failure = Some(failure);
+            self.is_broken = true;
             return Ok(true);
         }
+        self.completed = Some(counters);
         unit.state = unit.state.clone().apply(UnitEvent::Completed { token, chunks })?;
         if chunks == 0 {
             unit.state = unit.state.clone().apply(UnitEvent::Confirmed)?;

@@ -79,7 +79,7 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
         tokio::time::sleep(STOP_GRACE).await;
     };
     let uploaded = tokio::select! {
-        result = stage::upload(&*storage, throttle, received, staged) => result,
+        result = stage::upload(&*storage, throttle, &progress.meters, received, staged) => result,
         () = stopped_for_long => Ok(()),
     };
     // The threads end by themselves: their channels are closed or their stop is set.

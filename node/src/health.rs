@@ -1,6 +1,11 @@
 //! The node's own health port: the one thing it listens for.
 
-use axum::{Router, http::StatusCode, routing::get};
+use crate::meters::Meters;
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    routing::get,
+};
 use std::{
     io,
     net::SocketAddr,
@@ -26,10 +31,20 @@ impl Ready {
     }
 }
 
-/// Serves `/healthz` (the program runs) and `/readyz` (it hears its coordinator) until `shutdown`.
-pub(crate) async fn serve(address: SocketAddr, ready: Arc<Ready>, shutdown: CancellationToken) -> io::Result<()> {
+/// What Prometheus takes for OpenMetrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves `/healthz` (the program runs), `/readyz` (it hears its coordinator) and `/metrics` until `shutdown`.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    ready: Arc<Ready>,
+    meters: Arc<Meters>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
-    let router = Router::new().route("/healthz", get(|| async { "ok" })).route(
+    let linked = ready.clone();
+    let metrics = move || async move { ([(header::CONTENT_TYPE, METRICS_TYPE)], meters.render(linked.is_ready())) };
+    let router = Router::new().route("/healthz", get(|| async { "ok" })).route("/metrics", get(metrics)).route(
         "/readyz",
         get(move || async move {
             if ready.is_ready() {

@@ -5,6 +5,7 @@ use crate::{
     bandwidth::Bandwidth,
     health,
     identity::{IdentityError, Joined, Membership},
+    meters::Meters,
     slots::Slots,
 };
 use ferry_common::{
@@ -63,8 +64,9 @@ pub enum LinkError {
 /// Runs a node until `shutdown`; then what it holds is given back.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), LinkError> {
     let ready = Arc::new(health::Ready::default());
+    let meters = Arc::new(Meters::default());
     if let Some(address) = config.health {
-        health::serve(address, ready.clone(), shutdown.clone())
+        health::serve(address, ready.clone(), meters.clone(), shutdown.clone())
             .await
             .map_err(|source| LinkError::Health { address, source })?;
     }
@@ -72,7 +74,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         let dialer = Dialer::new(&Trust::System, ClientIdentity::default()).map_err(IdentityError::from)?;
         let channel = link::channel(&config.coordinator, dialer)
             .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
-        return work(link::client_over(channel), config, ready, shutdown).await;
+        return work(link::client_over(channel), config, ready, meters, shutdown).await;
     };
     let membership = Membership::open(membership, &config.coordinator, &config.name, &config.runtime)?;
     let mut joined = membership.join(&shutdown).await?;
@@ -81,7 +83,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         let Joined::Member(channel) = joined else { return Ok(()) };
         let client = link::client_over(channel.clone());
         let result = tokio::select! {
-            result = work(client, config.clone(), ready.clone(), shutdown.clone()) => result,
+            result = work(client, config.clone(), ready.clone(), meters.clone(), shutdown.clone()) => result,
             why = membership.keep(channel) => Err(why.into()),
         };
         match result {
@@ -108,13 +110,14 @@ where
     T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
-    work(client, config, Arc::default(), shutdown).await
+    work(client, config, Arc::default(), Arc::default(), shutdown).await
 }
 
 async fn work<T>(
     client: NodeServiceClient<T>,
     config: NodeConfig,
     ready: Arc<health::Ready>,
+    meters: Arc<Meters>,
     shutdown: CancellationToken,
 ) -> Result<(), LinkError>
 where
@@ -124,9 +127,18 @@ where
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
     let bandwidth = Bandwidth::new(config.bandwidth.clone());
-    let slots = Slots::new(config.slots, config.roots.clone(), bandwidth);
-    let mut link =
-        Link { node: NodeId::generate(), client, config, slots, ready, failures: 0, draining: false, stopping: false };
+    let slots = Slots::new(config.slots, config.roots.clone(), bandwidth, meters.clone());
+    let mut link = Link {
+        node: NodeId::generate(),
+        client,
+        config,
+        slots,
+        ready,
+        meters,
+        failures: 0,
+        draining: false,
+        stopping: false,
+    };
     tracing::info!(node = %link.node, name = link.config.name, runtime = %link.config.runtime, slots = link.config.slots, "node starts");
     link.register_and_sync(&shutdown).await?;
     link.say_goodbye().await;
@@ -139,6 +151,7 @@ struct Link<T> {
     config: NodeConfig,
     slots: Slots,
     ready: Arc<health::Ready>,
+    meters: Arc<Meters>,
     /// Calls that failed in a row.
     failures: u32,
     draining: bool,
@@ -181,6 +194,7 @@ where
                         registered = false;
                     }
                     self.failures += 1;
+                    self.meters.link_failed(status.code());
                     if self.failures == 1 {
                         tracing::warn!(
                             coordinator = self.config.coordinator,

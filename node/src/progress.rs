@@ -1,5 +1,6 @@
 //! What an attempt has done so far.
 
+use crate::meters::Meters;
 use ferry_common::unit::Counters;
 use std::sync::{
     Arc,
@@ -14,9 +15,25 @@ pub(crate) struct Progress {
     pub(crate) staged: Arc<AtomicU64>,
     pub(crate) rows: AtomicU64,
     pub(crate) skipped: AtomicU64,
+    /// The node's.
+    pub(crate) meters: Arc<Meters>,
 }
 
 impl Progress {
+    /// Of an attempt that begins, counted by the node, too.
+    pub(crate) fn metered(meters: Arc<Meters>) -> Self {
+        let read = Arc::<AtomicU64>::default();
+        meters.follow_reading(Arc::downgrade(&read));
+        Self {
+            read,
+            written: AtomicU64::default(),
+            staged: Arc::default(),
+            rows: AtomicU64::default(),
+            skipped: AtomicU64::default(),
+            meters,
+        }
+    }
+
     /// The counters now.
     pub(crate) fn counters(&self) -> Counters {
         Counters {

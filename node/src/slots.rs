@@ -4,6 +4,7 @@ use crate::{
     bandwidth::{Bandwidth, Throttle},
     copy::{self, Copied},
     list,
+    meters::Meters,
     progress::Progress,
     read::Roots,
 };
@@ -122,10 +123,13 @@ pub(crate) struct Slots {
     run_bandwidths: Arc<Mutex<HashMap<RunId, Weak<Bandwidth>>>>,
     count: u32,
     ended: Arc<Notify>,
+    meters: Arc<Meters>,
 }
 
 impl Slots {
-    pub(crate) fn new(count: u32, roots: Roots, bandwidth: Bandwidth) -> Self {
+    pub(crate) fn new(count: u32, roots: Roots, bandwidth: Bandwidth, meters: Arc<Meters>) -> Self {
+        meters.slots(count);
+        meters.busy(0);
         Self {
             running: Arc::default(),
             outbox: Arc::new(Outbox::new()),
@@ -134,6 +138,7 @@ impl Slots {
             run_bandwidths: Arc::default(),
             count,
             ended: Arc::default(),
+            meters,
         }
     }
 
@@ -194,7 +199,8 @@ impl Slots {
         if self.outbox.holds(&key) {
             return;
         }
-        let running = Running { stop: CancellationToken::new(), gives_back: Arc::default(), progress: Arc::default() };
+        let progress = Arc::new(Progress::metered(self.meters.clone()));
+        let running = Running { stop: CancellationToken::new(), gives_back: Arc::default(), progress };
         let (stop, gives_back, progress) = (running.stop.clone(), running.gives_back.clone(), running.progress.clone());
         {
             let mut all = self.lock();
@@ -202,6 +208,7 @@ impl Slots {
                 return;
             }
             all.insert(key.clone(), running);
+            self.meters.busy(all.len());
         }
         tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt begins");
         // Made before the share is told that comes with the grant.
@@ -227,13 +234,19 @@ impl Slots {
             if let Some(event) = event {
                 match &event {
                     Event::Failed(failure) => {
+                        slots.meters.attempt_failed(failure.code);
                         tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, code = %failure.code, "attempt failed: {}", failure.message);
                     }
                     _ => tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt ends"),
                 }
                 slots.outbox.push(key.clone(), event).await;
             }
-            slots.lock().remove(&key);
+            slots.meters.take_readings();
+            {
+                let mut all = slots.lock();
+                all.remove(&key);
+                slots.meters.busy(all.len());
+            }
             slots.ended.notify_one();
             slots.outbox.changed.notify_one();
         });

@@ -1,14 +1,14 @@
 //! Blocks to staging blobs. Blocks go up while the chunk is still being cut; a chunk is never in memory as a whole.
 
-use crate::bandwidth::Throttle;
+use crate::{bandwidth::Throttle, meters::Meters};
 use bytes::Bytes;
 use ferry_common::{
     failure::Failure,
-    storage::{BlobWriter, StagingStorage, StorageError},
+    storage::{BlobWriter, StagingStorage},
     unit::Chunk,
 };
 use std::sync::Arc;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 /// Size of a block, but for the last of a blob.
 pub(crate) const BLOCK_BYTES: usize = 4 << 20;
@@ -43,6 +43,7 @@ pub(crate) enum Piece {
 pub(crate) async fn upload<F>(
     storage: &dyn StagingStorage,
     throttle: &Throttle,
+    meters: &Arc<Meters>,
     mut pieces: mpsc::Receiver<Piece>,
     mut staged: impl FnMut(Chunk) -> F,
 ) -> Result<(), Failure>
@@ -54,7 +55,7 @@ where
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Begin(target, name) => {
-                let open = Some(OpenBlob::new(storage.create(&name).await?.into(), throttle.clone()));
+                let open = Some(OpenBlob::new(storage.create(&name).await?.into(), throttle.clone(), meters.clone()));
                 match target {
                     Target::Chunk => chunk_blob = open,
                     Target::Quarantine => quarantine = open,
@@ -81,34 +82,39 @@ where
 struct OpenBlob {
     writer: Arc<dyn BlobWriter>,
     throttle: Throttle,
-    in_flight: JoinSet<Result<(), StorageError>>,
+    meters: Arc<Meters>,
+    in_flight: JoinSet<Result<(), Failure>>,
     blocks: u32,
     bytes: u64,
 }
 
 impl OpenBlob {
-    fn new(writer: Arc<dyn BlobWriter>, throttle: Throttle) -> Self {
-        Self { writer, throttle, in_flight: JoinSet::new(), blocks: 0, bytes: 0 }
+    fn new(writer: Arc<dyn BlobWriter>, throttle: Throttle, meters: Arc<Meters>) -> Self {
+        Self { writer, throttle, meters, in_flight: JoinSet::new(), blocks: 0, bytes: 0 }
     }
 
     async fn add(&mut self, block: Bytes) -> Result<(), Failure> {
         while self.in_flight.len() >= BLOCKS_IN_FLIGHT_MAX {
             self.join_one().await?;
         }
-        let (writer, throttle) = (self.writer.clone(), self.throttle.clone());
+        let (writer, throttle, meters) = (self.writer.clone(), self.throttle.clone(), self.meters.clone());
         let (index, offset) = (self.blocks, self.bytes);
         self.blocks += 1;
         self.bytes += block.len() as u64;
         self.in_flight.spawn(async move {
-            throttle.pass(block.len()).await;
-            writer.stage_block(index, offset, block).await
+            let bytes = block.len();
+            throttle.pass(bytes).await;
+            let began = Instant::now();
+            let result = writer.stage_block(index, offset, block).await.map_err(Failure::from);
+            meters.block(bytes as u64, began.elapsed(), result.as_ref().err().map(|failure| failure.code));
+            result
         });
         Ok(())
     }
 
     async fn join_one(&mut self) -> Result<(), Failure> {
         match self.in_flight.join_next().await {
-            Some(Ok(result)) => Ok(result?),
+            Some(Ok(result)) => result,
             Some(Err(e)) => Err(Failure::internal(format!("sending a block: {e}"))),
             None => Ok(()),
         }

@@ -315,6 +315,11 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.http_port)
     }
 
+    /// Where nodes of the coordinator dial in.
+    pub fn grpc(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc_port)
+    }
+
     /// Address of local-adx as coordinators see it.
     fn endpoint_of_coordinators(&self) -> String {
         let port = self.relays.as_ref().map_or(self.adx_port, |r| r.adx.port());

@@ -11,6 +11,7 @@ mod faults;
 mod formats;
 mod joining;
 mod limits;
+mod observe;
 mod parser;
 mod proxies;
 mod publish;

@@ -15,7 +15,7 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -33,6 +33,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sign_in::Needs;
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// Runs that a list shows when not asked for a number.
 const RUNS_DEFAULT: u32 = 50;
@@ -85,7 +86,7 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .with_state(core)
+        .with_state(core.clone())
         .merge(viewer)
         .merge(calendar_viewer)
         .merge(calendar_operator)
@@ -94,6 +95,16 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .layer(DefaultBodyLimit::max(ACTIVITY_BYTES_MAX + 4096))
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(door.is_none(), sign_in::guard_browsers))
+        .layer(middleware::from_fn_with_state(core, measure))
+}
+
+/// Counts requests by the template of their path.
+async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let (method, began) = (request.method().clone(), Instant::now());
+    let response = next.run(request).await;
+    core.meters.request(method.as_str(), route, began.elapsed(), response.status().as_u16());
+    response
 }
 
 /// A request that takes longer, or whose body trickles in, is given up.

@@ -51,6 +51,7 @@ pub(super) async fn check(State(needs): State<Needs>, request: Request, next: Ne
             if let Some(ip) = ip {
                 door.sign_ins.failed(ip);
             }
+            needs.core.meters.sign_in_failed();
             tracing::warn!(peer = ip.map(tracing::field::display), "a sign-in failed");
             let detail = "the token is not known here, ended or was revoked";
             Err(refused(StatusCode::UNAUTHORIZED, "SignInFailed", detail))

@@ -299,6 +299,9 @@ impl Driver {
             }
             Err(failure) => {
                 self.preflight_failures += 1;
+                if failure.code == Code::SinkThrottled {
+                    self.core.meters.throttled();
+                }
                 // An address where nobody ever answered is likely wrong; a cluster that is there may be restarting.
                 self.sink_was_reached |= failure.code != Code::SinkUnreachable;
                 let now = self.core.now();
@@ -448,11 +451,18 @@ impl Driver {
     async fn publish(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         let rows = self.core.store.command_counts(&self.id).await?.rows_confirmed;
         let failure = match publish::publish(&self.core, run, rows, self.began).await? {
-            Published::Yes => return self.succeed(RunEvent::Published).await,
+            Published::Yes => {
+                let next = self.succeed(RunEvent::Published).await?;
+                self.core.meters.visible(rows);
+                return Ok(next);
+            }
             Published::Never(failure) => return self.fail(failure).await,
             Published::NotYet(failure) => failure,
         };
         self.publish_looks += 1;
+        if failure.code == Code::SinkThrottled {
+            self.core.meters.throttled();
+        }
         // While no coordinator was there, nobody could ask.
         let since = run.times.publishing.unwrap_or(self.began).max(self.began);
         if self.core.now().since(since) > self.core.limits.doubt_max {

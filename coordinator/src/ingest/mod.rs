@@ -15,6 +15,7 @@ use crate::{
     access,
     core::{ChangeError, Core, Sinks},
     identities::Identities,
+    meters::CommandOutcome,
     state::{
         command::{CommandEvent, CommandState, Sent, THROTTLED_WAIT},
         unit::{RetryLimit, UnitEvent, UnitState},
@@ -129,6 +130,8 @@ pub(crate) struct Ingester {
     client: Arc<dyn Engine>,
     /// Where blobs are handed over instead of sending commands.
     queue: Option<Arc<dyn Queued>>,
+    /// What a command ingests is visible at once.
+    is_visible_at_once: bool,
     capacity: u32,
     capacity_asked: Option<Millis>,
     looks: u32,
@@ -151,6 +154,7 @@ impl Ingester {
             client: core.sinks.open(&run.activity, REQUEST_TIMEOUT)?,
             queue: core.sinks.open_queue(&run.activity, REQUEST_TIMEOUT)?,
             core,
+            is_visible_at_once: run.activity.sink.publish == Publish::Append,
             capacity: CAPACITY_UNKNOWN,
             capacity_asked: None,
             looks: 0,
@@ -331,7 +335,7 @@ impl Ingester {
 
     /// Applies an event to a command and stores it. `None`: another writer was there, or the state refused it.
     async fn change(&self, mut command: CommandRow, event: CommandEvent) -> Result<Option<CommandRow>, ChangeError> {
-        let from = command.state.name();
+        let (from, outcome) = (command.state.name(), outcome_of(&event));
         command.state = match command.state.clone().apply(event) {
             Ok(state) => state,
             Err(refused) => {
@@ -354,11 +358,16 @@ impl Ingester {
             Err(e) => return Err(e.into()),
         }
         command.revision += 1;
+        if let Some(outcome) = outcome {
+            self.core.meters.command(outcome);
+        }
         let to = command.state.name();
         if from != to {
             tracing::info!(run = %command.run, unit = %command.unit, chunk = command.chunk, from, to, "ingest command changes");
         }
         if matches!(command.state, CommandState::Confirmed { .. }) {
+            self.core.meters.written(command.raw_bytes);
+            self.core.meters.visible(if self.is_visible_at_once { command.rows } else { 0 });
             self.confirm_unit(&command).await?;
         }
         Ok(Some(command))
@@ -398,6 +407,19 @@ impl Ingester {
         }
         self.core.commit(writes).await?;
         Ok(is_over.then_some(failure))
+    }
+}
+
+/// How a sending went on, where the event tells.
+fn outcome_of(event: &CommandEvent) -> Option<CommandOutcome> {
+    match event {
+        CommandEvent::Sending(_) => Some(CommandOutcome::Sent),
+        CommandEvent::Accepted { .. } => None,
+        CommandEvent::Postponed { throttled: true, .. } => Some(CommandOutcome::Throttled),
+        CommandEvent::Postponed { .. } => Some(CommandOutcome::Postponed),
+        CommandEvent::OutcomeUnknown => Some(CommandOutcome::Unknown),
+        CommandEvent::Finished { .. } => Some(CommandOutcome::Confirmed),
+        CommandEvent::Refused(_) => Some(CommandOutcome::Rejected),
     }
 }
 
