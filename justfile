@@ -13,9 +13,10 @@ lint:
 test:
     cargo test --workspace
 
-# Manifests and units; installs what it needs.
+# Manifests, dashboard, rules and units; installs what it needs.
 deploy:
     tests/deploy/k8s.sh
+    tests/deploy/observe.sh
     tests/deploy/systemd.sh
 
 # The simulation, with other seeds each time: `just soak SEEDS=100000`.

@@ -35,6 +35,9 @@ KNOWN = CLUSTER_SCOPED | {
     "NetworkPolicy",
     "PersistentVolumeClaim",
     "PodDisruptionBudget",
+    "PodMonitor",
+    # It names no object: tests/deploy/observe.sh looks at it.
+    "PrometheusRule",
     "ScaledObject",
     "Service",
     "ServiceAccount",
@@ -388,6 +391,11 @@ class Rendered:
                     self.find(f"{pod.name}: it may write to {volume['name']}")
 
     def check_monitors(self):
+        for monitor in self.of("PodMonitor"):
+            for pod in self.selected(named(monitor), monitor["spec"]["selector"]):
+                for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+                    if not pod.has_port(endpoint["port"]):
+                        self.find(f"{named(monitor)}: {pod.name} has no port {endpoint['port']}")
         for monitor in self.of("ServiceMonitor"):
             who, spec = named(monitor), monitor["spec"]
             services = [s for s in self.of("Service") if self.matches(who, spec["selector"], s["metadata"].get("labels", {}))]
