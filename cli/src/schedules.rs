@@ -29,17 +29,22 @@ enum SchedulesCommand {
         coordinator: CoordinatorArg,
     },
     /// All schedules.
+    #[command(after_help = "Example: ferry schedules list --coordinator https://ferry.example:7480")]
     List {
         #[command(flatten)]
         coordinator: CoordinatorArg,
     },
     /// One schedule: what it runs, and how far it came.
+    #[command(after_help = "Example: ferry schedules show hourly")]
     Show(OneSchedule),
     /// Begin no new window until it is resumed. What runs goes on.
+    #[command(after_help = "Example: ferry schedules pause hourly")]
     Pause(OneSchedule),
     /// Go on; windows missed meanwhile are treated as `catchUp` says.
+    #[command(after_help = "Example: ferry schedules resume hourly")]
     Resume(OneSchedule),
     /// Forget a schedule. Its runs stay.
+    #[command(after_help = "Example: ferry schedules delete hourly")]
     Delete(OneSchedule),
 }
 

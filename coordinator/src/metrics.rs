@@ -47,6 +47,13 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
     let runs = Family::<State, Gauge>::default();
     let (pending, leased) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
     let commands = Family::<State, Gauge>::default();
+    // What is watched is there from the start, and zero.
+    for state in ["Queued", "Planning", "Copying", "Ingesting", "Publishing"] {
+        runs.get_or_create(&State { state: state.to_owned() }).set(0);
+    }
+    for state in ["Planned", "Issued"] {
+        commands.get_or_create(&State { state: state.to_owned() }).set(0);
+    }
     let mut oldest_queued = Duration::ZERO;
     for run in core.store.live_runs().await? {
         if run.state == RunState::Queued {
@@ -68,8 +75,6 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
         }
     }
     registry.register("ferry_runs", "Runs that have not ended, or are not swept yet, by state", runs);
-    registry.register("ferry_units_pending", "Work units that wait for a slot, by integration runtime", pending);
-    registry.register("ferry_units_leased", "Work units that nodes work on, by integration runtime", leased);
     registry.register("ferry_ingest_commands", "Ingest commands that are not at their end, by state", commands);
 
     let nodes = Family::<RuntimeState, Gauge>::default();
@@ -80,10 +85,14 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
         nodes.get_or_create(&RuntimeState { runtime: text("runtime"), state: text("state") }).inc();
         if text("state") == "Ready" {
             let runtime = Runtime { runtime: text("runtime") };
+            pending.get_or_create(&runtime).inc_by(0);
+            leased.get_or_create(&runtime).inc_by(0);
             slots.get_or_create(&runtime).inc_by(node["slots"].as_i64().unwrap_or(0));
             busy.get_or_create(&runtime).inc_by(node["slotsBusy"].as_i64().unwrap_or(0));
         }
     }
+    registry.register("ferry_units_pending", "Work units that wait for a slot, by integration runtime", pending);
+    registry.register("ferry_units_leased", "Work units that nodes work on, by integration runtime", leased);
     registry.register("ferry_nodes", "Nodes that were heard within an hour, by integration runtime and state", nodes);
     registry.register("ferry_slots", "Slots of ready nodes, by integration runtime", slots);
     registry.register("ferry_slots_busy", "Slots of ready nodes that are taken, by integration runtime", busy);

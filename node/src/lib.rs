@@ -13,6 +13,7 @@ mod identity;
 pub mod infer;
 mod link;
 mod list;
+mod meters;
 pub mod partition;
 mod progress;
 mod quarantine;

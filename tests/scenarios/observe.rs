@@ -81,6 +81,8 @@ async fn metrics_are_as_documented_and_add_up_with_the_report() {
     let report = cluster.finish("seen").await;
     assert_eq!(report["status"], "Succeeded", "{report:#}");
 
+    // An answer that is an error is counted, too.
+    assert!(get(&format!("{}/api/v1/runs/nobody", cluster.api())).await.is_none());
     let coordinator = format!("{}/metrics", cluster.api());
     let text = get(&coordinator).await.unwrap();
     assert_documented("Coordinator", &text);
@@ -96,7 +98,8 @@ async fn metrics_are_as_documented_and_add_up_with_the_report() {
     assert!(text.contains("route=\"/api/v1/runs/{run}\""), "routes are templates:\n{text}");
     assert!(!text.contains("seen"), "no series is of one run");
 
-    let text = wait_for("the node's metrics", || get(&format!("http://127.0.0.1:{port}/metrics"))).await;
+    let node = format!("http://127.0.0.1:{port}/metrics");
+    let text = wait_for("the node's metrics", || get(&node)).await;
     assert_documented("Node", &text);
     assert_eq!(value(&text, "ferry_node_link_up"), 1.0);
     assert_eq!(value(&text, "ferry_node_staged_bytes_total"), staged);
