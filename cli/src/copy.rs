@@ -8,6 +8,7 @@ use crate::{
 };
 use clap::Args as ClapArgs;
 use ferry_common::{activity::Activity, id::RunId};
+use ferry_kusto::auth::is_loopback;
 use ferry_node::read::Roots;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -42,9 +43,10 @@ pub(crate) struct Args {
     /// Table.
     #[arg(long, value_name = "NAME")]
     table: String,
-    /// Where chunks wait: an absolute folder that the cluster reads too, or the address of a blob container.
-    #[arg(long, value_name = "DIR|URL")]
-    staging: String,
+    /// Where chunks wait: the address of a blob container, `cluster` for a container that the cluster lends, or an absolute
+    /// folder that the cluster reads too. Default: `cluster`, unless the endpoint is on this machine.
+    #[arg(long, value_name = "URL|cluster|DIR")]
+    staging: Option<String>,
     /// Key of the storage account: `env:NAME` or `file:PATH`.
     #[arg(long, value_name = "SECRET")]
     staging_key: Option<String>,
@@ -147,15 +149,38 @@ fn format_of_name(name: &str) -> FormatArg {
     found.map_or(FormatArg::Csv, |(format, _)| format)
 }
 
+/// What `--staging` says for a container that the cluster lends.
+const LENT: &str = "cluster";
+
+/// What `--staging` is when it is not given. A cluster on this machine may have no storage to lend, and reads folders.
+fn default_staging(endpoint: &str) -> Result<&'static str, CliError> {
+    let url = reqwest::Url::parse(endpoint).ok();
+    if url.as_ref().and_then(reqwest::Url::host_str).is_some_and(is_loopback) {
+        let why = "--staging is needed for an endpoint on this machine: a folder that it reads, too";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    Ok(LENT)
+}
+
 fn staging_of(args: &Args) -> Result<Value, CliError> {
-    if args.staging.starts_with("http://") || args.staging.starts_with("https://") {
+    let staging = match &args.staging {
+        Some(staging) => staging.as_str(),
+        None => default_staging(&args.database.endpoint)?,
+    };
+    let is_url = staging.starts_with("http://") || staging.starts_with("https://");
+    if !is_url && (args.staging_key.is_some() || args.staging_sas.is_some()) {
+        let why = "--staging-key and --staging-sas go with the address of a blob container in --staging";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    if staging == LENT {
+        return Ok(json!({"type": "FromCluster"}));
+    }
+    if is_url {
         return match (&args.staging_key, &args.staging_sas) {
-            (Some(key), _) => {
-                Ok(json!({"type": "AzureBlob", "container": args.staging, "accountKey": {"secret": key}}))
-            }
-            (_, Some(sas)) => Ok(json!({"type": "AzureBlob", "container": args.staging, "sas": {"secret": sas}})),
+            (Some(key), _) => Ok(json!({"type": "AzureBlob", "container": staging, "accountKey": {"secret": key}})),
+            (_, Some(sas)) => Ok(json!({"type": "AzureBlob", "container": staging, "sas": {"secret": sas}})),
             _ if args.database.auth.is_entra() => {
-                Ok(json!({"type": "AzureBlob", "container": args.staging, "auth": args.database.auth.to_activity()?}))
+                Ok(json!({"type": "AzureBlob", "container": staging, "auth": args.database.auth.to_activity()?}))
             }
             _ => Err(CliError::Usage(
                 "a blob container needs --staging-key or --staging-sas, or an --auth that opens storage, too"
@@ -163,7 +188,7 @@ fn staging_of(args: &Args) -> Result<Value, CliError> {
             )),
         };
     }
-    let folder = std::path::absolute(&args.staging)?;
+    let folder = std::path::absolute(staging)?;
     Ok(json!({"type": "FileSystem", "folderPath": text(&folder)?}))
 }
 
@@ -222,6 +247,14 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_names_no_staging_uses_what_the_cluster_lends() {
+        assert_eq!(default_staging("https://adx.westeurope.kusto.windows.net").unwrap(), LENT);
+        for here in ["http://127.0.0.1:7490", "http://localhost:7490", "http://[::1]:7490"] {
+            assert!(default_staging(here).is_err(), "{here}");
+        }
+    }
 
     #[test]
     fn a_source_is_taken_apart_and_nothing_more_is_allowed() {

@@ -64,6 +64,10 @@ fn tell(found: &Value) -> Result<(), CliError> {
     for failure in list(found, "failures") {
         message(&format!("ferry: could not look at {}: {}", cell(&failure["place"]), cell(&failure["message"])));
     }
+    for warning in list(found, "warnings") {
+        let (place, why) = (cell(&warning["place"]), cell(&warning["message"]));
+        message(&format!("ferry: {place} is the cluster's, which empties it by itself: {why}"));
+    }
     Ok(())
 }
 

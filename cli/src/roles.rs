@@ -57,6 +57,10 @@ pub(crate) struct CoordinatorArgs {
     /// Serve programs without TLS, for where something before the port has it. Tokens are asked for all the same.
     #[arg(long, requires = "tls")]
     insecure: bool,
+    /// Give no node a signature for a whole staging container, only for the blobs of its attempts. Nodes of the release before
+    /// know only the former: they get no work. For when all nodes are upgraded.
+    #[arg(long, env = "FERRY_BLOB_SIGNATURES_ONLY")]
+    blob_signatures_only: bool,
 }
 
 /// Shortest lease: a node says something every second.
@@ -129,6 +133,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
     config.limits.lease_ttl = args.lease_ttl;
     config.limits.settle_after = args.settle_after;
     config.limits.keep_runs = args.keep_runs;
+    config.limits.blob_signatures_only = args.blob_signatures_only;
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     coordinator.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))
 }
@@ -236,6 +241,9 @@ pub(crate) struct LocalAdxArgs {
     #[arg(long, env = "FERRY_LOCAL_ADX_STORAGE", hide_env_values = true, value_name = "CONNECTION_STRING")]
     // Not parsed by clap, as `--store` is not.
     storage: Option<String>,
+    /// What clients may do in the container that is lent of --storage: letters of a shared access signature, of rwdlac.
+    #[arg(long, default_value = "rwac", value_name = "RIGHTS")]
+    lent_rights: String,
     /// Ask clients for tokens of Entra ID, and tell them to get them here. Signatures of tokens are not checked.
     #[arg(long, value_name = "URL")]
     login_endpoint: Option<String>,
@@ -250,6 +258,8 @@ pub(crate) async fn local_adx(args: LocalAdxArgs) -> Result<(), CliError> {
     let faults: Faults = args.fault.parse().map_err(CliError::Usage)?;
     let storage = args.storage.map(|text| text.parse::<Account>()).transpose();
     let storage = storage.map_err(|why| CliError::Usage(format!("--storage: {why}")))?;
+    let storage = storage.map(|account| account.lending(&args.lent_rights)).transpose();
+    let storage = storage.map_err(|why| CliError::Usage(format!("--lent-rights: {why}")))?;
     let config = LocalAdxConfig {
         listen: args.listen,
         data: args.data,

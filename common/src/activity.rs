@@ -631,6 +631,9 @@ pub struct ColumnSink {
 pub enum StagingType {
     /// A container of Azure Blob Storage.
     AzureBlob,
+    /// A container that the cluster lends: for whoever has no storage account. Its signature goes to nodes as the cluster gives
+    /// it, and what may not be swept stays until the cluster deletes it.
+    FromCluster,
     /// A folder that nodes and cluster both reach: for local-adx and the emulator.
     FileSystem,
 }
@@ -805,7 +808,8 @@ impl Activity {
         self.staging.check()?;
         if self.sink.ingestion == Ingestion::Queued && self.staging.kind == StagingType::FileSystem {
             return Err(
-                "sink.ingestion: queued needs staging that the cluster can fetch from: type AzureBlob".to_owned()
+                "sink.ingestion: queued needs staging that the cluster can fetch from: type AzureBlob or FromCluster"
+                    .to_owned(),
             );
         }
         let settings = &self.settings;
@@ -1060,7 +1064,17 @@ fn may_hear_secrets(container: &str) -> bool {
 
 impl Staging {
     fn check(&self) -> Result<(), String> {
+        let is_blob = self.account_key.is_some() || self.sas.is_some() || self.auth.is_some();
         match self.kind {
+            StagingType::FromCluster => {
+                if self.container.is_some() || self.folder_path.is_some() || is_blob {
+                    return Err(
+                        "staging.container, auth, accountKey, sas and folderPath do not go with type FromCluster: the cluster \
+                         says where, and signs"
+                            .to_owned(),
+                    );
+                }
+            }
             StagingType::AzureBlob => {
                 let Some(container) = &self.container else { return Err("staging.container is missing".to_owned()) };
                 if container.contains('?') {
@@ -1098,7 +1112,6 @@ impl Staging {
                 if !self.folder_path.as_deref().is_some_and(|p| p.starts_with('/')) {
                     return Err("staging.folderPath must be given, and absolute".to_owned());
                 }
-                let is_blob = self.account_key.is_some() || self.sas.is_some() || self.auth.is_some();
                 if self.container.is_some() || is_blob {
                     return Err("staging.container, auth, accountKey and sas are for type AzureBlob".to_owned());
                 }

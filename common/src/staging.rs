@@ -1,12 +1,31 @@
-//! Where a chunk's blob lives: the naming scheme, and nothing more.
+//! Where a chunk's blob lives: the naming scheme, and nothing more. The coordinator signs names before nodes use them.
 
-use crate::id::{AttemptNumber, ChunkNumber, RunId, UnitNumber};
+use crate::{
+    activity::StagedCompression,
+    id::{AttemptNumber, ChunkNumber, RunId, UnitNumber},
+    plan::StagedFormat,
+};
+
+/// How names of quarantine files begin.
+const QUARANTINE: &str = "quarantine";
 
 /// Name of the blob of one chunk, below the staging container: `{run}/{unit}/{attempt}/{chunk}.{extension}`.
 ///
 /// No two attempts share a name, so a late writer overwrites nothing that was accepted.
 pub fn blob_name(run: &RunId, unit: UnitNumber, attempt: AttemptNumber, chunk: ChunkNumber, extension: &str) -> String {
     format!("{run}/{unit}/{attempt}/{chunk}.{extension}")
+}
+
+/// How the names of a run's blobs end.
+pub fn extension(format: StagedFormat, compression: StagedCompression) -> &'static str {
+    match (format, compression) {
+        // It holds its own compression.
+        (StagedFormat::Parquet, _) => "parquet",
+        (StagedFormat::Csv, StagedCompression::None) => "csv",
+        (StagedFormat::Csv, StagedCompression::Gzip) => "csv.gz",
+        (StagedFormat::Json, StagedCompression::None) => "json",
+        (StagedFormat::Json, StagedCompression::Gzip) => "json.gz",
+    }
 }
 
 /// Prefix of every blob of a run.
@@ -23,5 +42,46 @@ pub fn quarantine_name(run: &RunId, unit: UnitNumber, attempt: AttemptNumber, ch
 
 /// Prefix of every quarantine file of a run.
 pub fn quarantine_prefix(run: &RunId) -> String {
-    format!("quarantine/{run}/")
+    format!("{QUARANTINE}/{run}/")
+}
+
+/// What a blob of an attempt holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobOf {
+    /// A chunk.
+    Chunk(ChunkNumber),
+    /// The rows left out of a chunk.
+    Quarantine(ChunkNumber),
+}
+
+/// What the blob of a name holds; `None` if it is not named as those of attempts are.
+pub fn blob_of(name: &str) -> Option<BlobOf> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let number = |text: &str| text.parse().ok().map(ChunkNumber);
+    match parts.as_slice() {
+        [_, _, _, chunk] => number(chunk.split('.').next()?).map(BlobOf::Chunk),
+        [QUARANTINE, _, file] => number(file.strip_suffix(".csv")?.rsplit('-').next()?).map(BlobOf::Quarantine),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_its_chunk() {
+        // Runs may be named like anything.
+        for run in ["r-1.2", "quarantine"] {
+            let run: RunId = run.parse().unwrap();
+            let (unit, attempt, chunk) = (UnitNumber(3), AttemptNumber(2), ChunkNumber(17));
+            let name = blob_name(&run, unit, attempt, chunk, "csv.gz");
+            assert_eq!(blob_of(&name), Some(BlobOf::Chunk(chunk)), "{name}");
+            let name = quarantine_name(&run, unit, attempt, chunk);
+            assert_eq!(blob_of(&name), Some(BlobOf::Quarantine(chunk)), "{name}");
+        }
+        for odd in ["", "a", "r/1/2/x.csv", "other/r/1-2-3.csv", "quarantine/r/1-2-3.txt"] {
+            assert_eq!(blob_of(odd), None, "{odd}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
     scalar::ScalarType,
 };
 use serde::{Deserialize, Serialize};
-use std::ops::AddAssign;
+use std::{ops::AddAssign, time::Duration};
 
 /// A source file as it was when listed. A copy of it fails when the file is another version by then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,9 +242,61 @@ pub enum Integrity {
     Crc64,
 }
 
+/// Blobs of consecutive chunks of an attempt, and their quarantines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobAsk {
+    /// Number of the first chunk.
+    pub first_chunk: u32,
+    /// How many.
+    pub chunks: u32,
+}
+
+/// What an attempt may write its next blobs with, and nothing else. A secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BlobSignatures {
+    /// What all have in common: the query of a blob's address without its `sig`.
+    pub common: String,
+    /// Number of the first chunk.
+    pub first_chunk: u32,
+    /// The `sig` of each chunk's blob, encoded as it stands in an address.
+    pub chunks: Vec<String>,
+    /// The same of each chunk's quarantine; empty where no rows may be left out.
+    pub quarantines: Vec<String>,
+    /// How long they hold from when they are made.
+    pub ttl: Duration,
+}
+
+impl std::fmt::Debug for BlobSignatures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobSignatures")
+            .field("first_chunk", &self.first_chunk)
+            .field("chunks", &self.chunks.len())
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Signatures for an attempt that goes on, instead of those it had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedBlobs {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// They begin with the chunk that was asked for.
+    pub signatures: BlobSignatures,
+}
+
 /// Where a node stages, as the coordinator grants it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StagingTarget {
+    /// Blobs of the attempt alone, each with a signature of its own.
+    SignedBlobs {
+        /// Container URL without a signature.
+        container_url: String,
+        /// What the service verifies of each block.
+        integrity: Integrity,
+        /// Of the first blobs; the node asks for more as it goes.
+        signatures: BlobSignatures,
+    },
     /// A blob container; the URL is signed for writing and is a secret.
     AzureBlob {
         /// Container URL with its signature.
@@ -262,6 +314,12 @@ pub enum StagingTarget {
 impl std::fmt::Debug for StagingTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::SignedBlobs { container_url, integrity, signatures } => f
+                .debug_struct("SignedBlobs")
+                .field("container", container_url)
+                .field("integrity", integrity)
+                .field("signatures", signatures)
+                .finish(),
             Self::AzureBlob { container_sas_url, integrity } => f
                 .debug_struct("AzureBlob")
                 .field("container", &crate::failure::redact(container_sas_url))

@@ -1,143 +1,105 @@
 //! Who may do what in staging: the coordinator signs short-lived access and gives each party only what it needs.
 //!
-//! Nodes may write, the cluster may read one blob, the coordinator itself lists and deletes. Nothing signed is stored.
+//! An attempt may write its own blobs, the cluster may read one blob, the coordinator itself lists and deletes. Nothing
+//! signed is stored.
 
-use crate::identities::{DelegationKey, Identities};
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use crate::{
+    identities::{DelegationKey, Identities},
+    sas::{Container, Signing},
+    within::Within,
+};
 use ferry_common::{
     activity::{Integrity, Secret, Staging, StagingType},
     clock::Millis,
     failure::{Code, Failure},
+    id::{AttemptNumber, ChunkNumber, RunId, UnitNumber},
+    staging,
     storage::{self, StagingStorage},
-    unit::{self, StagingTarget},
+    unit::{self, BlobAsk, BlobSignatures, StagingTarget},
 };
-use ferry_kusto::commands::IngestSource;
-use ring::hmac;
+use ferry_kusto::{commands::IngestSource, queued::LentContainer};
 use std::time::Duration;
 
-/// Version of the signature's form. Azurite and every cloud know it.
-const SAS_VERSION: &str = "2023-11-03";
-/// How long a node's signature holds: longer than an attempt should take.
+/// How long a signature for the container holds, which nodes of an older release get: longer than an attempt should take.
 const WRITE_TTL: Duration = Duration::from_secs(12 * 3600);
+/// How long a node's signatures for its blobs hold. It asks for new ones when half of that is over.
+const BLOB_WRITE_TTL: Duration = Duration::from_secs(2 * 3600);
 /// How long the cluster's signature holds: an ingestion may wait and run for an hour each.
 pub(crate) const READ_TTL: Duration = Duration::from_secs(4 * 3600);
 /// The same for queued ingestion: the service tries again for two days.
 pub(crate) const QUEUED_READ_TTL: Duration = Duration::from_secs(49 * 3600);
 /// How long the coordinator's own signature holds.
 const OWN_TTL: Duration = Duration::from_secs(3600);
+/// Chunks that are signed with a lease. Most units have fewer; each costs the coordinator a hash.
+const SIGNED_WITH_LEASE: u32 = 8;
+/// Chunks that are signed at once, whoever asks.
+const SIGNED_MAX: u32 = 64;
 
-/// Staging, and the secret that opens it.
+/// What signatures are made with.
+pub(crate) enum Key {
+    /// The account's.
+    Account(Secret),
+    /// The one that storage made for an identity of Entra ID.
+    Delegated(Box<DelegationKey>),
+}
+
+impl Key {
+    fn signing(&self) -> Result<Signing<'_>, Failure> {
+        match self {
+            Self::Account(key) => Signing::by_account(key),
+            Self::Delegated(key) => Ok(Signing::delegated(key)),
+        }
+    }
+}
+
+/// Staging, and what opens it.
 pub(crate) enum Access {
-    /// An identity of Entra ID, and the key that storage made for it.
-    Delegated {
+    /// Each gets signatures that are made for it.
+    Signed {
         container: Container,
-        key: Box<DelegationKey>,
+        key: Key,
         integrity: unit::Integrity,
     },
-    Key {
-        container: Container,
-        key: Secret,
-        integrity: unit::Integrity,
-    },
+    /// All get the signature that was given.
     Sas {
         container: String,
         sas: Secret,
         integrity: unit::Integrity,
     },
+    /// All get the signature that the cluster has lent. Others use the container as well: a run keeps to its folder.
+    Lent {
+        container: LentContainer,
+        folder: String,
+        integrity: unit::Integrity,
+    },
     Folder(String),
 }
 
-/// A container's address, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Container {
-    /// Without a slash at its end.
-    url: String,
-    account: String,
-    name: String,
-}
-
-impl Container {
-    fn parse(url: &str) -> Option<Self> {
-        let url = url.trim_end_matches('/');
-        let (_, rest) = url.split_once("://")?;
-        let (host, path) = rest.split_once('/')?;
-        let host_name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        // The emulator puts the account into the path.
-        let (account, name) = if host_name == "localhost" || host_name.parse::<std::net::IpAddr>().is_ok() {
-            path.split_once('/')?
-        } else {
-            (host.split('.').next()?, path)
-        };
-        let fits = !account.is_empty() && !name.is_empty() && !name.contains('/');
-        fits.then(|| Self { url: url.to_owned(), account: account.to_owned(), name: name.to_owned() })
-    }
-
-    /// Address of the storage account.
-    fn account_url(&self) -> &str {
-        self.url.strip_suffix(&self.name).unwrap_or(&self.url).trim_end_matches('/')
-    }
-
-    /// A service SAS for the container, or for one blob of it.
-    fn signed(&self, key: &Secret, permissions: &str, blob: Option<&str>, expires: Millis) -> Result<String, Failure> {
-        let key = BASE64.decode(key.expose()).map_err(|_| {
-            Failure::settings(Code::StagingForbidden, "staging.accountKey is not a storage account's key")
-        })?;
-        let (resource, path, expires, protocol) = self.signed_parts(blob, expires);
-        // Azure Storage, "Create a service SAS", versions from 2020-12-06: the fields in this order.
-        let to_sign =
-            [permissions, "", &expires, &path, "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", ""];
-        Ok(format!(
-            "sv={SAS_VERSION}&se={}&sr={resource}&sp={permissions}&spr={}&sig={}",
-            query_encoded(&expires),
-            query_encoded(protocol),
-            signature(&key, &to_sign)
-        ))
-    }
-
-    /// The same as a user delegation SAS: it can do what the key's identity may, and no more.
-    fn signed_for(&self, key: &DelegationKey, permissions: &str, blob: Option<&str>, expires: Millis) -> String {
-        let (resource, path, expires, protocol) = self.signed_parts(blob, expires);
-        let DelegationKey { object_id, tenant_id, start, expiry, service, version, value, .. } = key;
-        // Azure Storage, "Create a user delegation SAS", versions from 2020-12-06: the fields in this order.
-        let of_key = [object_id, tenant_id, start, expiry, service, version].map(String::as_str);
-        let head = [permissions, "", &expires, &path];
-        let tail = ["", "", "", "", protocol, SAS_VERSION, resource, "", "", "", "", "", "", ""];
-        let to_sign: Vec<&str> = head.into_iter().chain(of_key).chain(tail).collect();
-        let mut sas = format!("sv={SAS_VERSION}&se={}&sr={resource}&sp={permissions}", query_encoded(&expires));
-        for (name, text) in ["skoid", "sktid", "skt", "ske", "sks", "skv"].into_iter().zip(of_key) {
-            sas += &format!("&{name}={}", query_encoded(text));
-        }
-        sas + &format!("&spr={}&sig={}", query_encoded(protocol), signature(value, &to_sign))
-    }
-
-    /// What kind of thing is signed, its path, until when, and over what.
-    fn signed_parts(&self, blob: Option<&str>, expires: Millis) -> (&'static str, String, String, &'static str) {
-        let (resource, path) = match blob {
-            Some(blob) => ("b", format!("/blob/{}/{}/{blob}", self.account, self.name)),
-            None => ("c", format!("/blob/{}/{}", self.account, self.name)),
-        };
-        // Whole seconds, as the form wants them.
-        let expires = Millis(expires.0 / 1000 * 1000).to_string();
-        let protocol = if self.url.starts_with("https://") { "https" } else { "https,http" };
-        (resource, path, expires, protocol)
-    }
-}
-
-/// The signature of fields, as it stands in an address.
-fn signature(key: &[u8], fields: &[&str]) -> String {
-    let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), fields.join("\n").as_bytes());
-    query_encoded(&BASE64.encode(signed))
+/// The blobs that one attempt may write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptBlobs<'a> {
+    pub(crate) run: &'a RunId,
+    pub(crate) unit: UnitNumber,
+    pub(crate) attempt: AttemptNumber,
+    /// How names of chunks end.
+    pub(crate) extension: &'static str,
+    /// Rows may be left out, and are kept beside the chunks.
+    pub(crate) has_quarantine: bool,
 }
 
 /// The address is one of Azure itself, of any cloud.
 fn is_azure_address(url: &str) -> bool {
-    url.split('/').nth(2).is_some_and(|host| host.contains(".blob.core."))
+    url.split('/').nth(2).is_some_and(|host| host.contains(".blob.core.") || host.contains(".blob.storage."))
 }
 
-fn query_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
+fn integrity_of(staging: &Staging, container: &str) -> unit::Integrity {
+    match staging.integrity {
+        Integrity::None => unit::Integrity::None,
+        Integrity::Crc64 => unit::Integrity::Crc64,
+        Integrity::Auto if is_azure_address(container) => unit::Integrity::Crc64,
+        // Emulators know the MD5 alone.
+        Integrity::Auto | Integrity::Md5 => unit::Integrity::Md5,
+    }
 }
 
 /// A blob's name in an address: slashes stay.
@@ -152,16 +114,9 @@ fn path_encoded(name: &str) -> String {
 }
 
 impl Access {
-    /// Resolves the secrets of an activity's staging.
+    /// Resolves the secrets of an activity's staging. What a cluster lends is opened by [`Self::lent`].
     pub(crate) async fn open(staging: &Staging, identities: &Identities, now: Millis) -> Result<Self, Failure> {
-        let is_azure = staging.container.as_deref().is_some_and(is_azure_address);
-        let integrity = match staging.integrity {
-            Integrity::None => unit::Integrity::None,
-            Integrity::Crc64 => unit::Integrity::Crc64,
-            Integrity::Auto if is_azure => unit::Integrity::Crc64,
-            // Emulators know the MD5 alone.
-            Integrity::Auto | Integrity::Md5 => unit::Integrity::Md5,
-        };
+        let integrity = integrity_of(staging, staging.container.as_deref().unwrap_or_default());
         let invalid = |why: &str| Failure::settings(Code::SettingsInvalid, why.to_owned());
         match staging.kind {
             StagingType::FileSystem => {
@@ -188,63 +143,115 @@ impl Access {
                 })?;
                 if let Some(auth) = &staging.auth {
                     let key = identities.delegation_key(container.account_url(), auth, now).await?;
-                    return Ok(Self::Delegated { container, key: Box::new(key), integrity });
+                    return Ok(Self::Signed { container, key: Key::Delegated(Box::new(key)), integrity });
                 }
                 let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
-                Ok(Self::Key { container, key: key.resolve()?, integrity })
+                Ok(Self::Signed { container, key: Key::Account(key.resolve()?), integrity })
             }
+            StagingType::FromCluster => Err(invalid("staging that the cluster lends is opened by the cluster")),
         }
     }
 
-    /// What a node gets: it may write, and nothing else.
-    pub(crate) fn for_node(&self, now: Millis) -> Result<StagingTarget, Failure> {
+    /// A container that the cluster lends to this staging, and the run's folder in it.
+    pub(crate) fn lent(staging: &Staging, container: LentContainer, folder: String) -> Self {
+        let integrity = integrity_of(staging, container.address());
+        Self::Lent { container, folder, integrity }
+    }
+
+    /// What an attempt gets: signatures for its own blobs where they are made here, from `first_chunk` on.
+    pub(crate) fn for_attempt(
+        &self,
+        blobs: AttemptBlobs<'_>,
+        first_chunk: u32,
+        now: Millis,
+    ) -> Result<StagingTarget, Failure> {
+        let ask = BlobAsk { first_chunk, chunks: SIGNED_WITH_LEASE };
+        match (self, self.sign(blobs, ask, now)?) {
+            (Self::Signed { container, integrity, .. }, Some(signatures)) => Ok(StagingTarget::SignedBlobs {
+                container_url: container.url.clone(),
+                integrity: *integrity,
+                signatures,
+            }),
+            _ => self.for_older_node(now),
+        }
+    }
+
+    /// Signatures for blobs of an attempt; `None` where none are made here.
+    pub(crate) fn sign(
+        &self,
+        blobs: AttemptBlobs<'_>,
+        ask: BlobAsk,
+        now: Millis,
+    ) -> Result<Option<BlobSignatures>, Failure> {
+        let Self::Signed { container, key, .. } = self else { return Ok(None) };
+        let AttemptBlobs { run, unit, attempt, extension, has_quarantine } = blobs;
+        let last = ask.first_chunk.saturating_add(ask.chunks.min(SIGNED_MAX));
+        let (mut chunks, mut quarantines) = (Vec::new(), Vec::new());
+        for number in (ask.first_chunk..last).map(ChunkNumber) {
+            chunks.push(staging::blob_name(run, unit, attempt, number, extension));
+            if has_quarantine {
+                quarantines.push(staging::quarantine_name(run, unit, attempt, number));
+            }
+        }
+        let (signing, expires) = (key.signing()?, now.plus(BLOB_WRITE_TTL));
+        let (common, chunks) = container.signed_blobs(&signing, "cw", &chunks, expires);
+        let (_, quarantines) = container.signed_blobs(&signing, "cw", &quarantines, expires);
+        Ok(Some(BlobSignatures { common, first_chunk: ask.first_chunk, chunks, quarantines, ttl: BLOB_WRITE_TTL }))
+    }
+
+    /// What a node gets that knows no signatures for single blobs: it may write to the container, and nothing else.
+    pub(crate) fn for_older_node(&self, now: Millis) -> Result<StagingTarget, Failure> {
+        if let Self::Lent { container, folder, integrity } = self {
+            // Names that the node makes come behind the folder.
+            let container_sas_url = format!("{}/{folder}?{}", container.address(), container.signature());
+            return Ok(StagingTarget::AzureBlob { container_sas_url, integrity: *integrity });
+        }
         self.target("cw", now.plus(WRITE_TTL))
     }
 
+    /// The whole container.
     fn target(&self, permissions: &str, expires: Millis) -> Result<StagingTarget, Failure> {
-        Ok(match self {
-            Self::Delegated { container, key, integrity } => {
-                let sas = container.signed_for(key, permissions, None, expires);
-                StagingTarget::AzureBlob {
-                    container_sas_url: format!("{}?{sas}", container.url),
-                    integrity: *integrity,
-                }
+        let (container_sas_url, integrity) = match self {
+            Self::Signed { container, key, integrity } => {
+                let sas = container.signed(&key.signing()?, permissions, None, expires);
+                (format!("{}?{sas}", container.url), integrity)
             }
-            Self::Key { container, key, integrity } => {
-                let sas = container.signed(key, permissions, None, expires)?;
-                StagingTarget::AzureBlob {
-                    container_sas_url: format!("{}?{sas}", container.url),
-                    integrity: *integrity,
-                }
+            Self::Sas { container, sas, integrity } => (format!("{container}?{}", sas.expose()), integrity),
+            Self::Lent { container, integrity, .. } => {
+                (format!("{}?{}", container.address(), container.signature()), integrity)
             }
-            Self::Sas { container, sas, integrity } => StagingTarget::AzureBlob {
-                container_sas_url: format!("{container}?{}", sas.expose()),
-                integrity: *integrity,
-            },
-            Self::Folder(folder) => StagingTarget::FileSystem { folder: folder.clone() },
-        })
+            Self::Folder(folder) => return Ok(StagingTarget::FileSystem { folder: folder.clone() }),
+        };
+        Ok(StagingTarget::AzureBlob { container_sas_url, integrity: *integrity })
     }
 
     /// What the cluster gets: it may read this blob until then.
     pub(crate) fn for_cluster(&self, blob: &str, expires: Millis) -> Result<IngestSource, Failure> {
+        let path = path_encoded(blob);
         Ok(match self {
-            Self::Delegated { container, key, .. } => {
-                let sas = container.signed_for(key, "r", Some(blob), expires);
-                IngestSource::Url(format!("{}/{}?{sas}", container.url, path_encoded(blob)))
+            Self::Signed { container, key, .. } => {
+                let sas = container.signed(&key.signing()?, "r", Some(blob), expires);
+                IngestSource::Url(format!("{}/{path}?{sas}", container.url))
             }
-            Self::Key { container, key, .. } => {
-                let sas = container.signed(key, "r", Some(blob), expires)?;
-                IngestSource::Url(format!("{}/{}?{sas}", container.url, path_encoded(blob)))
-            }
-            Self::Sas { container, sas, .. } => {
-                IngestSource::Url(format!("{container}/{}?{}", path_encoded(blob), sas.expose()))
+            Self::Sas { container, sas, .. } => IngestSource::Url(format!("{container}/{path}?{}", sas.expose())),
+            Self::Lent { container, folder, .. } => {
+                IngestSource::Url(format!("{}/{folder}/{path}?{}", container.address(), container.signature()))
             }
             Self::Folder(folder) => IngestSource::Path(format!("{}/{blob}", folder.trim_end_matches('/'))),
         })
     }
 
-    /// The coordinator's own access: list and delete.
+    /// The coordinator's own access to what the run has staged: list and delete.
     pub(crate) fn storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
+        let whole = self.whole_storage(now)?;
+        Ok(match self {
+            Self::Lent { folder, .. } => Box::new(Within::new(whole, folder)),
+            Self::Signed { .. } | Self::Sas { .. } | Self::Folder(_) => whole,
+        })
+    }
+
+    /// The same to all that is there, other runs' too.
+    pub(crate) fn whole_storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
         Ok(storage::open(&self.target("dl", now.plus(OWN_TTL))?)?)
     }
 }
@@ -252,37 +259,70 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
-    #[test]
-    fn a_containers_address_is_taken_apart() {
-        for (url, account, name) in [
-            ("https://acct.blob.core.windows.net/staging/", "acct", "staging"),
-            ("http://127.0.0.1:10000/devstoreaccount1/staging", "devstoreaccount1", "staging"),
-            ("http://localhost:10000/devstoreaccount1/staging", "devstoreaccount1", "staging"),
-        ] {
-            let container = Container::parse(url).unwrap();
-            assert_eq!((container.account.as_str(), container.name.as_str()), (account, name));
-        }
-        for bad in ["https://acct.blob.core.windows.net/", "https://acct.blob.core.windows.net/a/b", "acct"] {
-            assert!(Container::parse(bad).is_none(), "{bad}");
+    const NOW: Millis = Millis(1_800_000_000_000);
+
+    fn by_key() -> Access {
+        Access::Signed {
+            container: Container::parse("https://acct.blob.core.windows.net/staging").unwrap(),
+            key: Key::Account(Secret::new(BASE64.encode("key"))),
+            integrity: unit::Integrity::Crc64,
         }
     }
 
-    /// The scenarios have Azurite check whole signatures.
+    fn blobs(run: &RunId, has_quarantine: bool) -> AttemptBlobs<'_> {
+        AttemptBlobs { run, unit: UnitNumber(4), attempt: AttemptNumber(2), extension: "csv.gz", has_quarantine }
+    }
+
     #[test]
-    fn a_signature_covers_its_fields() {
-        let container = Container::parse("https://acct.blob.core.windows.net/staging").unwrap();
-        let key = Secret::new(BASE64.encode("key"));
-        let one = container.signed(&key, "cw", None, Millis(1_800_000_000_123)).unwrap();
-        assert!(one.starts_with("sv=2023-11-03&se=2027-01-15T08%3A00%3A00Z&sr=c&sp=cw&spr=https&sig="), "{one}");
-        let signature = |sas: &str| sas.rsplit_once("sig=").unwrap().1.to_owned();
-        for other in [
-            container.signed(&key, "r", None, Millis(1_800_000_000_123)).unwrap(),
-            container.signed(&key, "cw", Some("a"), Millis(1_800_000_000_123)).unwrap(),
-            container.signed(&key, "cw", None, Millis(1_800_000_001_123)).unwrap(),
+    fn an_attempt_gets_signatures_for_its_own_blobs() {
+        let run: RunId = "r".parse().unwrap();
+        let target = by_key().for_attempt(blobs(&run, false), 3, NOW).unwrap();
+        let StagingTarget::SignedBlobs { container_url, signatures, .. } = target else { panic!("{target:?}") };
+        assert_eq!(container_url, "https://acct.blob.core.windows.net/staging");
+        assert_eq!((signatures.first_chunk, signatures.chunks.len(), signatures.quarantines.len()), (3, 8, 0));
+        assert!(signatures.common.contains("&sr=b&sp=cw&"), "{}", signatures.common);
+        // Other numbers, other signatures; the same again gives the same.
+        let ask = |first_chunk, chunks| BlobAsk { first_chunk, chunks };
+        let more = by_key().sign(blobs(&run, true), ask(10, 1_000), NOW).unwrap().unwrap();
+        assert_eq!((more.chunks.len(), more.quarantines.len()), (64, 64), "no more at once, whoever asks");
+        assert_eq!(more.chunks[0], signatures.chunks[7]);
+        assert!(more.chunks.iter().all(|sig| !more.quarantines.contains(sig)));
+        let other: RunId = "s".parse().unwrap();
+        let others = by_key().sign(blobs(&other, false), ask(10, 1), NOW).unwrap().unwrap();
+        assert_ne!(others.chunks[0], more.chunks[0]);
+        assert_eq!(by_key().sign(blobs(&run, false), ask(u32::MAX, 5), NOW).unwrap().unwrap().chunks.len(), 0);
+    }
+
+    #[test]
+    fn what_was_given_or_lent_goes_on_as_it_is() {
+        let run: RunId = "r".parse().unwrap();
+        let lent = LentContainer::parse("https://a.blob.core.windows.net/temp?sv=1&sig=lent").unwrap();
+        let lent = Access::Lent { container: lent, folder: "ferry-ab".to_owned(), integrity: unit::Integrity::None };
+        let given = Access::Sas {
+            container: "https://a.blob.core.windows.net/own".to_owned(),
+            sas: Secret::new("sv=1&sig=given".to_owned()),
+            integrity: unit::Integrity::None,
+        };
+        for (access, to_node, to_cluster) in [
+            (
+                lent,
+                "https://a.blob.core.windows.net/temp/ferry-ab?sv=1&sig=lent",
+                "https://a.blob.core.windows.net/temp/ferry-ab/r/4/2/0.csv.gz?sv=1&sig=lent",
+            ),
+            (
+                given,
+                "https://a.blob.core.windows.net/own?sv=1&sig=given",
+                "https://a.blob.core.windows.net/own/r/4/2/0.csv.gz?sv=1&sig=given",
+            ),
         ] {
-            assert_ne!(signature(&one), signature(&other));
+            let target = access.for_attempt(blobs(&run, false), 0, NOW).unwrap();
+            let StagingTarget::AzureBlob { container_sas_url, .. } = target else { panic!("{target:?}") };
+            assert_eq!(container_sas_url, to_node);
+            let IngestSource::Url(url) = access.for_cluster("r/4/2/0.csv.gz", NOW).unwrap() else { panic!("a path") };
+            assert_eq!(url, to_cluster);
+            assert_eq!(access.sign(blobs(&run, false), BlobAsk { first_chunk: 0, chunks: 1 }, NOW).unwrap(), None);
         }
-        assert!(container.signed(&Secret::new("no base64!".into()), "r", None, Millis(0)).is_err());
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 use ferry_common::{
     failure::Failure,
     id::{IdentityId, NodeId, RunId, UnitNumber},
-    unit::{AttemptKey, Counters, Grant, Report},
+    unit::{AttemptKey, BlobAsk, Counters, Grant, Report, SignedBlobs},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -32,6 +32,10 @@ pub(crate) struct SyncAsk {
     pub(crate) wait: Duration,
     pub(crate) renewals: Vec<(AttemptKey, Counters)>,
     pub(crate) reports: Vec<Report>,
+    /// The node takes signatures for single blobs.
+    pub(crate) by_blob: bool,
+    /// Blobs that attempts among the renewals need signatures for.
+    pub(crate) blob_asks: Vec<(AttemptKey, BlobAsk)>,
 }
 
 /// What the coordinator answers.
@@ -44,6 +48,8 @@ pub(crate) struct SyncAnswer {
     pub(crate) drain: bool,
     /// Of runs that the node holds slots of, and whose bandwidth is limited: slots that they hold on all nodes.
     pub(crate) run_slots: Vec<(RunId, u32)>,
+    /// What attempts asked for.
+    pub(crate) signed: Vec<SignedBlobs>,
 }
 
 /// Why a Sync has no answer.
@@ -53,6 +59,11 @@ pub(crate) enum SyncError {
     UnknownNode(NodeId),
     #[error("node {0} is another's")]
     OtherNode(NodeId),
+    #[error(
+        "node {0} is of an older release and would need a signature for the whole staging container, which this coordinator \
+         does not give (--blob-signatures-only); upgrade the node"
+    )]
+    OlderNode(NodeId),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -81,6 +92,9 @@ impl Core {
         if node.identity != ask.identity {
             return Err(SyncError::OtherNode(node.id));
         }
+        if self.limits.blob_signatures_only && !ask.by_blob {
+            return Err(SyncError::OlderNode(node.id));
+        }
         self.see(&node, ask.draining).await?;
         let mut answer = SyncAnswer { drain: node.is_draining, ..SyncAnswer::default() };
         answer.acks = self.take_reports(ask.reports).await;
@@ -88,17 +102,19 @@ impl Core {
         for key in self.renew(&leased, &ask.renewals).await? {
             answer.stops.push((key, "the run does not want this attempt any more"));
         }
+        answer.signed = self.sign_blobs(&leased, &ask.blob_asks).await?;
         let deadline = tokio::time::Instant::now() + ask.wait;
         loop {
             // What is offered while nobody waits is kept for who waits next.
             let offered = self.offers(&node.runtime);
             let offered = offered.notified();
             if !answer.drain {
-                answer.grants = self.grant_again(&leased, &ask.renewals).await?;
+                answer.grants = self.grant_again(&leased, &ask.renewals, ask.by_blob).await?;
                 let free = ask.free_slots.saturating_sub(answer.grants.len() as u32);
-                answer.grants.extend(self.grant(&node, free).await?);
+                answer.grants.extend(self.grant(&node, free, ask.by_blob).await?);
             }
-            let says_something = !answer.grants.is_empty() || !answer.acks.is_empty() || !answer.stops.is_empty();
+            let has_words = !answer.acks.is_empty() || !answer.stops.is_empty() || !answer.signed.is_empty();
+            let says_something = has_words || !answer.grants.is_empty();
             if says_something || tokio::time::Instant::now() >= deadline {
                 answer.run_slots = self.run_slots(&leased, &answer.grants).await?;
                 return Ok(answer);

@@ -61,6 +61,8 @@ pub struct Limits {
     pub doubt_max: Duration,
     /// How long ended runs are remembered. After that their ids are free again.
     pub keep_runs: Duration,
+    /// No node gets a signature for a whole container: those of an older release get no work.
+    pub blob_signatures_only: bool,
 }
 
 impl Default for Limits {
@@ -74,6 +76,7 @@ impl Default for Limits {
             settle_after: Duration::from_secs(90),
             doubt_max: Duration::from_secs(2 * 3600),
             keep_runs: Duration::from_secs(90 * 24 * 3600),
+            blob_signatures_only: false,
         }
     }
 }

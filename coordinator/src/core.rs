@@ -9,14 +9,18 @@ use crate::{
     state::{Refused, run::RunEvent},
     store::{RunRow, Store, StoreError, Totals, Write},
 };
+use async_trait::async_trait;
 use ferry_common::{
-    activity::Activity,
+    activity::{Activity, StagingType},
     clock::{Clock, Millis},
-    failure::Failure,
+    failure::{Code, Failure},
     id::{RunId, RuntimeName, UnitNumber},
     unit::Counters,
 };
-use ferry_kusto::{Engine, queued::Queued};
+use ferry_kusto::{
+    Engine,
+    queued::{LentContainer, Queued},
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,12 +39,19 @@ const TOTALS_AGE_MIN: Duration = Duration::from_millis(200);
 const TOTALS_AGE_COSTS: u32 = 20;
 
 /// Opens the clusters that activities name.
+#[async_trait]
 pub trait Sinks: Send + Sync {
     /// The cluster of an activity's sink, signed in to. Nothing is sent yet. It gets so much time for a request.
     fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure>;
 
     /// Where blobs are handed over, if the activity's sink has queued ingestion. Nothing is sent yet.
     fn open_queue(&self, activity: &Activity, server_timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure>;
+
+    /// A container that the cluster lends for staging, signed as of late: the one at `address`, or any.
+    async fn lend(&self, activity: &Activity, address: Option<&str>) -> Result<LentContainer, Failure> {
+        let place = address.unwrap_or(&activity.sink.endpoint);
+        Err(Failure::settings(Code::StagingMissing, format!("{place}: no containers are lent here")))
+    }
 }
 
 /// A coordinator's right to drive a run.
@@ -138,9 +149,16 @@ impl Core {
         }
     }
 
-    /// What opens the staging of an activity.
-    pub(crate) async fn access(&self, activity: &Activity) -> Result<Access, Failure> {
-        Access::open(&activity.staging, &self.identities, self.now()).await
+    /// What opens the staging of a run. Of containers that the cluster lends it is the one that the run began with.
+    pub(crate) async fn access(&self, run: &RunRow) -> Result<Access, Failure> {
+        let staging = &run.activity.staging;
+        if staging.kind == StagingType::FromCluster {
+            let address = run.lent_container.as_deref();
+            let address = address.ok_or_else(|| Failure::internal("the run has no container of the cluster's yet"))?;
+            let lent = self.sinks.lend(&run.activity, Some(address)).await?;
+            return Ok(Access::lent(staging, lent, run.lent_folder()));
+        }
+        Access::open(staging, &self.identities, self.now()).await
     }
 
     /// The same, for the driver of a run: nothing is written unless it still is.

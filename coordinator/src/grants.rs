@@ -51,15 +51,15 @@ struct Picked {
 }
 
 impl Core {
-    /// Leases pending units to the node, run by run in turn.
-    pub(crate) async fn grant(&self, node: &NodeRow, free: u32) -> Result<Vec<Grant>, StoreError> {
+    /// Leases pending units to the node, run by run in turn. `by_blob`: it takes signatures for single blobs.
+    pub(crate) async fn grant(&self, node: &NodeRow, free: u32, by_blob: bool) -> Result<Vec<Grant>, StoreError> {
         let mut grants = Vec::new();
         for _ in 0..ROUNDS_MAX {
             let picked = self.pick(node, free - grants.len() as u32).await?;
             if picked.is_empty() {
                 break;
             }
-            for granted in join_all(picked.into_iter().map(|picked| self.grant_one(node, picked))).await {
+            for granted in join_all(picked.into_iter().map(|picked| self.grant_one(node, picked, by_blob))).await {
                 grants.extend(granted?);
             }
             if grants.len() >= free as usize {
@@ -162,7 +162,7 @@ impl Core {
     }
 
     /// Leases a unit. `None`: it is not to be had any more.
-    async fn grant_one(&self, node: &NodeRow, picked: Picked) -> Result<Option<Grant>, StoreError> {
+    async fn grant_one(&self, node: &NodeRow, picked: Picked, by_blob: bool) -> Result<Option<Grant>, StoreError> {
         let run = &picked.run;
         let mut unit = picked.unit.clone();
         unit.attempts += 1;
@@ -180,7 +180,7 @@ impl Core {
             0 | 1 => Vec::new(),
             _ => self.store.chunks(&run.id, unit.number).await?,
         };
-        let grant = match self.grant_of(run, &unit, &lease, &accepted).await {
+        let grant = match self.grant_of(run, &unit, &lease, &accepted, by_blob).await {
             Ok(grant) => grant,
             Err(failure) => {
                 self.cannot_grant(run, failure).await?;
@@ -219,6 +219,7 @@ impl Core {
         unit: &UnitRow,
         lease: &Lease,
         accepted: &[ChunkRow],
+        by_blob: bool,
     ) -> Result<Grant, Failure> {
         let key =
             AttemptKey { run: run.id.clone(), unit: unit.number, attempt: lease.attempt, token: lease.token.clone() };
@@ -231,6 +232,7 @@ impl Core {
             return Ok(Grant { key, work });
         }
         let plan = run.plan.as_ref().ok_or_else(|| Failure::internal("the run has no plan yet"))?;
+        let resume = resume_after(accepted);
         let work = Work::Copy(Box::new(CopyWork {
             file: unit.file.clone(),
             scope: unit.scope.clone(),
@@ -239,8 +241,8 @@ impl Core {
             settings: Settings { priority: 0, ..activity.settings.clone() },
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
-            staging: self.access(activity).await?.for_node(self.now())?,
-            resume: resume_after(accepted),
+            staging: self.staging_of(run, unit.number, lease.attempt, resume.next_chunk, by_blob).await?,
+            resume,
         }));
         Ok(Grant { key, work })
     }
@@ -251,6 +253,7 @@ impl Core {
         &self,
         leased: &[UnitRow],
         known: &[(AttemptKey, Counters)],
+        by_blob: bool,
     ) -> Result<Vec<Grant>, StoreError> {
         let mut grants = Vec::new();
         for unit in leased {
@@ -261,7 +264,7 @@ impl Core {
             let run = self.store.run(&unit.run).await?;
             if let Some(run) = run.filter(|r| matches!(r.state, RunState::Planning | RunState::Copying)) {
                 let accepted = self.store.chunks(&run.id, unit.number).await?;
-                match self.grant_of(&run, unit, lease, &accepted).await {
+                match self.grant_of(&run, unit, lease, &accepted, by_blob).await {
                     Ok(grant) => grants.push(grant),
                     Err(e) => self.cannot_grant(&run, e).await?,
                 }

@@ -48,7 +48,7 @@ pub(crate) struct DelegationKey {
     pub(crate) service: String,
     pub(crate) version: String,
     pub(crate) value: Vec<u8>,
-    ends: Millis,
+    pub(crate) ends: Millis,
 }
 
 /// One identity at one storage account.

@@ -2,13 +2,12 @@
 //! what is not of this store may be another coordinator's.
 
 use crate::{
-    access::Access,
     core::Core,
-    store::{RunRow, StoreError},
+    store::{LENT_FOLDER_PREFIX, RunRow, StoreError},
 };
 use ferry_common::{
-    activity::Staging,
-    failure::{Failure, redact},
+    activity::StagingType,
+    failure::{Code, Failure, redact},
 };
 use ferry_kusto::{RequestId, commands};
 use serde_json::{Value, json};
@@ -34,16 +33,21 @@ pub(crate) async fn leaks(core: &Core) -> Result<Value, StoreError> {
     }
     let mut blobs = Vec::new();
     let mut tables = Vec::new();
-    let mut failures = Vec::new();
+    let (mut failures, mut warnings) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     for run in runs.values() {
-        let staging = &run.activity.staging;
-        let place = place_of(staging);
-        if seen.insert(place.clone()) {
-            match blobs_in(core, staging, &runs).await {
+        if let Some(place) = place_of(run)
+            && seen.insert(place.clone())
+        {
+            let is_lent = run.activity.staging.kind == StagingType::FromCluster;
+            match blobs_in(core, run, &runs).await {
                 Ok(found) => blobs.extend(found.into_iter().map(|(owner, (count, bytes))| {
                     json!({"place": place, "run": owner, "isKnown": runs.contains_key(&owner), "blobs": count, "bytes": bytes})
                 })),
+                // Nobody but the cluster may look there, or it is not lent any more.
+                Err(failure) if is_lent && matches!(failure.code, Code::StagingForbidden | Code::StagingMissing) => {
+                    warnings.push(json!({"place": place, "message": failure.message}));
+                }
                 Err(failure) => failures.push(json!({"place": place, "message": failure.message})),
             }
         }
@@ -57,23 +61,32 @@ pub(crate) async fn leaks(core: &Core) -> Result<Value, StoreError> {
         }
     }
     let is_clean = blobs.is_empty() && tables.is_empty() && failures.is_empty();
-    Ok(json!({"isClean": is_clean, "blobs": blobs, "tables": tables, "failures": failures}))
+    Ok(json!({"isClean": is_clean, "blobs": blobs, "tables": tables, "failures": failures, "warnings": warnings}))
 }
 
-fn place_of(staging: &Staging) -> String {
-    staging.container.clone().or_else(|| staging.folder_path.clone()).unwrap_or_default()
+/// Where the run has staged; `None` if it had no place yet.
+fn place_of(run: &RunRow) -> Option<String> {
+    let staging = &run.activity.staging;
+    match staging.kind {
+        StagingType::AzureBlob => staging.container.clone(),
+        StagingType::FileSystem => staging.folder_path.clone(),
+        StagingType::FromCluster => run.lent_container.clone(),
+    }
 }
 
-/// Blobs without a living owner: how many and how large, by run.
+/// Blobs without a living owner where a run has staged: how many and how large, by run.
 async fn blobs_in(
     core: &Core,
-    staging: &Staging,
+    of: &RunRow,
     runs: &HashMap<String, RunRow>,
 ) -> Result<BTreeMap<String, (u64, u64)>, Failure> {
-    let storage = Access::open(staging, &core.identities, core.now()).await?.storage(core.now())?;
+    let is_lent = of.activity.staging.kind == StagingType::FromCluster;
+    let storage = core.access(of).await?.whole_storage(core.now())?;
+    let prefix = if is_lent { LENT_FOLDER_PREFIX } else { "" };
     let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for blob in storage.list("", BLOBS_MAX).await? {
-        let Some(owner) = owner_of(&blob.name) else { continue };
+    for blob in storage.list(prefix, BLOBS_MAX).await? {
+        let owner = if is_lent { lent_owner_of(&blob.name, runs) } else { owner_of(&blob.name) };
+        let Some(owner) = owner else { continue };
         // Until it was swept, somebody sees to it.
         if runs.get(owner).is_some_and(|run| !run.state.is_final() || run.sweep_at.is_some()) {
             continue;
@@ -94,6 +107,14 @@ fn owner_of(blob: &str) -> Option<&str> {
     (is_number(unit) && is_number(attempt) && is_number(chunk)).then_some(run)
 }
 
+/// The same in a container that the cluster lends, to everybody: of runs that are known here and were to sweep it.
+fn lent_owner_of<'a>(blob: &'a str, runs: &HashMap<String, RunRow>) -> Option<&'a str> {
+    let (folder, name) = blob.split_once('/')?;
+    let owner = owner_of(name)?;
+    let is_own = |run: &RunRow| run.lent_folder() == folder && !run.is_left_to_cluster;
+    runs.get(owner).is_some_and(is_own).then_some(owner)
+}
+
 async fn tables_in(core: &Core, of: &RunRow, runs: &HashMap<String, RunRow>) -> Result<Vec<String>, String> {
     let sink = &of.activity.sink;
     let client = core.sinks.open(&of.activity, TABLES_TIMEOUT).map_err(|failure| failure.message)?;
@@ -111,6 +132,25 @@ async fn tables_in(core: &Core, of: &RunRow, runs: &HashMap<String, RunRow>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_a_lent_container_only_runs_that_are_known_are_looked_for() {
+        let run = crate::store::conformance::new_run("run-1", 0);
+        let left = RunRow { is_left_to_cluster: true, ..crate::store::conformance::new_run("run-2", 0) };
+        let blob = |run: &RunRow| format!("{}/{}/4/2/0.csv.gz", run.lent_folder(), run.id);
+        let runs: HashMap<String, RunRow> =
+            [&run, &left].into_iter().map(|run| (run.id.to_string(), run.clone())).collect();
+        for (name, owner) in [
+            (blob(&run), Some("run-1")),
+            (blob(&left), None),
+            // Another's run of the same id.
+            ("ferry-0/run-1/4/2/0.csv.gz".to_owned(), None),
+            (format!("{}/run-3/4/2/0.csv.gz", run.lent_folder()), None),
+            ("database__table__id__file.csv.gz".to_owned(), None),
+        ] {
+            assert_eq!(lent_owner_of(&name, &runs), owner, "{name}");
+        }
+    }
 
     #[test]
     fn only_blobs_that_are_named_as_chunks_have_an_owner() {

@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod attempts;
+mod blobs;
 mod config;
 mod core;
 mod desk;
@@ -24,9 +25,11 @@ pub mod report;
 mod reports;
 mod rpc;
 mod schedule;
+mod sas;
 pub mod scheduler;
 pub mod state;
 pub mod store;
+mod within;
 
 pub use config::{CoordinatorConfig, GivenCertificate, Limits, TlsConfig};
 pub use door::{DoorError, create_folder};

@@ -8,7 +8,6 @@
 //! yet reported is never named by an ingest command: the next attempt stages the same records under its own name.
 
 use crate::{
-    bandwidth::Throttle,
     compress,
     convert::FileFacts,
     cut::{Cut, CutError, Cutter},
@@ -17,12 +16,11 @@ use crate::{
     progress::Progress,
     read::{self, Archive, ArchiveError, ArchiveInput, Packing, Pool, Roots, SourceFile},
     record::{Batch, FormatError, Place},
-    stage::{self, PIECES_WAITING_MAX},
+    stage::{self, PIECES_WAITING_MAX, Staging},
 };
 use ferry_common::{
     failure::{Code, Failure, Fault, Retry},
     plan::StagedFormat,
-    storage,
     unit::{AttemptKey, Chunk, CopyWork, Counters, FileRows, FileVersion, Scope},
 };
 use std::{io, sync::Arc, time::Duration};
@@ -48,12 +46,11 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
     key: &AttemptKey,
     work: CopyWork,
     roots: Roots,
-    throttle: &Throttle,
+    staging: &Staging,
     progress: Arc<Progress>,
     stop: &CancellationToken,
     staged: impl FnMut(Chunk) -> F,
 ) -> Result<Option<Copied>, Failure> {
-    let storage = storage::open(&work.staging)?;
     let (pieces, received) = mpsc::channel(PIECES_WAITING_MAX);
     let (messages, to_compress) = compress::channel();
     let format = work.plan.staged_format(work.source.format.kind);
@@ -79,7 +76,7 @@ pub(crate) async fn copy<F: Future<Output = ()>>(
         tokio::time::sleep(STOP_GRACE).await;
     };
     let uploaded = tokio::select! {
-        result = stage::upload(&*storage, throttle, &progress.meters, received, staged) => result,
+        result = stage::upload(staging, &progress.meters, received, staged) => result,
         () = stopped_for_long => Ok(()),
     };
     // The threads end by themselves: their channels are closed or their stop is set.

@@ -239,12 +239,8 @@ impl<'a> Cutter<'a> {
     }
 
     fn blob(&self) -> String {
-        let extension = match (self.format, self.work.settings.compression) {
-            (StagedFormat::Parquet, _) => "parquet".to_owned(),
-            (format, ferry_common::activity::StagedCompression::None) => format.as_str().to_owned(),
-            (format, ferry_common::activity::StagedCompression::Gzip) => format!("{}.gz", format.as_str()),
-        };
-        staging::blob_name(&self.key.run, self.key.unit, self.key.attempt, ChunkNumber(self.number), &extension)
+        let extension = staging::extension(self.format, self.work.settings.compression);
+        staging::blob_name(&self.key.run, self.key.unit, self.key.attempt, ChunkNumber(self.number), extension)
     }
 
     fn send(&mut self, batch: &Batch, run: Option<(bool, u32, u32)>) -> Result<(), Ended> {

@@ -19,6 +19,7 @@ mod progress;
 mod quarantine;
 pub mod read;
 pub mod record;
+mod signatures;
 mod slots;
 mod stage;
 

@@ -244,9 +244,14 @@ where
             wait_ms: hold.as_millis() as u64,
             renewals: held
                 .into_iter()
-                .map(|(key, progress)| pb::Renewal { key: Some(key.into()), progress: Some(progress.into()) })
+                .map(|held| pb::Renewal {
+                    key: Some(held.key.into()),
+                    progress: Some(held.progress.into()),
+                    blobs: held.blobs.map(Into::into),
+                })
                 .collect(),
             reports: reports.into_iter().map(Into::into).collect(),
+            takes_blob_signatures: true,
         };
         let response = if hold.is_zero() {
             self.client.sync(request).await?
@@ -269,6 +274,12 @@ where
             match stop.key.map(TryInto::try_into) {
                 Some(Ok(key)) => self.slots.stop(&key, &stop.reason),
                 _ => tracing::warn!("a stop order that cannot be read is passed over"),
+            }
+        }
+        for signed in response.signed {
+            match signed.try_into() {
+                Ok(signed) => self.slots.take_signatures(signed),
+                Err(e) => tracing::error!("signatures that cannot be read are passed over: {e}"),
             }
         }
         if response.drain && !self.draining {

@@ -7,12 +7,15 @@ use crate::{
     meters::Meters,
     progress::Progress,
     read::Roots,
+    signatures::Signatures,
+    stage::Staging,
 };
 use ferry_common::{
     failure::Failure,
     id::RunId,
+    storage::Signer,
     timetable::Timetable,
-    unit::{AttemptKey, Counters, Event, Grant, Report, Work},
+    unit::{AttemptKey, BlobAsk, Counters, Event, Grant, Report, SignedBlobs, StagingTarget, Work},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -35,12 +38,12 @@ const PAGES_SENT_MAX: usize = 2;
 pub(crate) struct Outbox {
     queue: Mutex<(u64, VecDeque<Report>)>,
     room: Semaphore,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 impl Outbox {
     fn new() -> Self {
-        Self { queue: Mutex::default(), room: Semaphore::new(REPORTS_WAITING_MAX), changed: Notify::new() }
+        Self { queue: Mutex::default(), room: Semaphore::new(REPORTS_WAITING_MAX), changed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, (u64, VecDeque<Report>)> {
@@ -70,7 +73,7 @@ impl Outbox {
         self.lock().1.iter().take(REPORTS_SENT_MAX).take_while(fits).cloned().collect()
     }
 
-    /// Waits until a report is added.
+    /// Waits until a report is added, or something is to be asked.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -110,6 +113,16 @@ struct Running {
     /// On stopping, say that the unit is given back.
     gives_back: Arc<AtomicBool>,
     progress: Arc<Progress>,
+    /// Where each blob has its own.
+    signatures: Option<Arc<Signatures>>,
+}
+
+/// A lease that is worked on.
+pub(crate) struct Held {
+    pub(crate) key: AttemptKey,
+    pub(crate) progress: Counters,
+    /// Blobs that it needs signatures for.
+    pub(crate) blobs: Option<BlobAsk>,
 }
 
 /// The attempts of a node.
@@ -160,11 +173,23 @@ impl Slots {
         self.lock().is_empty()
     }
 
-    /// Leases that are worked on, and how far they are.
-    pub(crate) fn held(&self) -> Vec<(AttemptKey, Counters)> {
+    /// Leases that are worked on, how far they are, and what they need.
+    pub(crate) fn held(&self) -> Vec<Held> {
         // A stopped attempt is renewed no more: it gives back when it has ended.
         let goes_on = |(_, running): &(&AttemptKey, &Running)| !running.stop.is_cancelled();
-        self.lock().iter().filter(goes_on).map(|(key, running)| (key.clone(), running.progress.counters())).collect()
+        let held = |(key, running): (&AttemptKey, &Running)| Held {
+            key: key.clone(),
+            progress: running.progress.counters(),
+            blobs: running.signatures.as_ref().and_then(|signatures| signatures.ask()),
+        };
+        self.lock().iter().filter(goes_on).map(held).collect()
+    }
+
+    /// Hands signatures to their attempt, if it still goes on.
+    pub(crate) fn take_signatures(&self, signed: SignedBlobs) {
+        if let Some(signatures) = self.lock().get(&signed.key).and_then(|running| running.signatures.as_ref()) {
+            signatures.take(signed.signatures);
+        }
     }
 
     /// What attempts of the run keep to here, all together.
@@ -199,8 +224,13 @@ impl Slots {
         if self.outbox.holds(&key) {
             return;
         }
-        let progress = Arc::new(Progress::metered(self.meters.clone()));
-        let running = Running { stop: CancellationToken::new(), gives_back: Arc::default(), progress };
+        let signatures = self.signatures_of(&grant);
+        let running = Running {
+            stop: CancellationToken::new(),
+            gives_back: Arc::default(),
+            progress: Arc::new(Progress::metered(self.meters.clone())),
+            signatures: signatures.clone(),
+        };
         let (stop, gives_back, progress) = (running.stop.clone(), running.gives_back.clone(), running.progress.clone());
         {
             let mut all = self.lock();
@@ -224,7 +254,7 @@ impl Slots {
                 Work::Copy(copy) => copy.file.path.clone(),
             };
             // In a task of its own, so that a panic ends the attempt and not the node.
-            let attempt = tokio::spawn(slots.clone().attempt(grant, throttle, progress, stop));
+            let attempt = tokio::spawn(slots.clone().attempt(grant, throttle, signatures, progress, stop));
             let event = match attempt.await {
                 Ok(Ok(event)) => event,
                 Ok(Err(failure)) => Some(Event::Failed(failure)),
@@ -252,11 +282,20 @@ impl Slots {
         });
     }
 
+    /// What came with a grant, where each blob has a signature of its own.
+    fn signatures_of(&self, grant: &Grant) -> Option<Arc<Signatures>> {
+        let Work::Copy(work) = &grant.work else { return None };
+        let StagingTarget::SignedBlobs { container_url, signatures, .. } = &work.staging else { return None };
+        let (first, wanted) = (work.resume.next_chunk, self.outbox.changed.clone());
+        Some(Arc::new(Signatures::new(container_url.clone(), signatures.clone(), first, wanted)))
+    }
+
     /// Runs one attempt to its last event; `None` if it was stopped.
     async fn attempt(
         self,
         grant: Grant,
         throttle: Throttle,
+        signatures: Option<Arc<Signatures>>,
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<Option<Event>, Failure> {
@@ -268,7 +307,9 @@ impl Slots {
                     let (outbox, key) = (outbox.clone(), of.clone());
                     async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
                 };
-                let copied = copy::copy(&key, *work, self.roots.clone(), &throttle, progress, &stop, staged).await?;
+                let signer = signatures.map(|signatures| signatures as Arc<dyn Signer>);
+                let staging = Staging::open(&work.staging, signer, throttle)?;
+                let copied = copy::copy(&key, *work, self.roots.clone(), &staging, progress, &stop, staged).await?;
                 let completed = |Copied { counters, chunks, files, quarantine }| Event::Completed {
                     counters,
                     chunks,

@@ -4,8 +4,8 @@ use crate::{bandwidth::Throttle, meters::Meters};
 use bytes::Bytes;
 use ferry_common::{
     failure::Failure,
-    storage::{BlobWriter, StagingStorage},
-    unit::Chunk,
+    storage::{self, BlobWriter, Signer, StagingStorage, StorageError},
+    unit::{Chunk, StagingTarget},
 };
 use std::sync::Arc;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -39,10 +39,30 @@ pub(crate) enum Piece {
     QuarantineEnd,
 }
 
+/// Where an attempt's blobs go, and how fast.
+pub(crate) struct Staging {
+    storage: Box<dyn StagingStorage>,
+    throttle: Throttle,
+}
+
+impl Staging {
+    /// The storage that a grant names; `signer` has the signatures, where each blob has its own.
+    pub(crate) fn open(
+        target: &StagingTarget,
+        signer: Option<Arc<dyn Signer>>,
+        throttle: Throttle,
+    ) -> Result<Self, StorageError> {
+        let storage = match signer {
+            Some(signer) => storage::open_signed(target, signer)?,
+            None => storage::open(target)?,
+        };
+        Ok(Self { storage, throttle })
+    }
+}
+
 /// Uploads pieces until there are no more. `staged` hears of each chunk once its blob is committed.
 pub(crate) async fn upload<F>(
-    storage: &dyn StagingStorage,
-    throttle: &Throttle,
+    staging: &Staging,
     meters: &Arc<Meters>,
     mut pieces: mpsc::Receiver<Piece>,
     mut staged: impl FnMut(Chunk) -> F,
@@ -55,7 +75,8 @@ where
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Begin(target, name) => {
-                let open = Some(OpenBlob::new(storage.create(&name).await?.into(), throttle.clone(), meters.clone()));
+                let writer = staging.storage.create(&name).await?;
+                let open = Some(OpenBlob::new(writer.into(), staging.throttle.clone(), meters.clone()));
                 match target {
                     Target::Chunk => chunk_blob = open,
                     Target::Quarantine => quarantine = open,

@@ -102,6 +102,19 @@ fn what_opens_storage_goes_to_storage_alone() {
         let text = GOOD.replace("staging: {type: FileSystem, folderPath: /tmp/staging}", &staging);
         assert_eq!(Activity::parse(&text, "a.yaml").is_ok(), is_good, "{container} {by}");
     }
+    for (staging, is_good) in [
+        ("{type: FromCluster}", true),
+        ("{type: FromCluster, integrity: md5}", true),
+        ("{type: FromCluster, container: 'https://a.blob.core.windows.net/c'}", false),
+        ("{type: FromCluster, sas: {secret: 'env:S'}}", false),
+        ("{type: FromCluster, folderPath: /tmp/staging}", false),
+    ] {
+        for ingestion in ["direct", "queued"] {
+            let text = GOOD.replace("{type: FileSystem, folderPath: /tmp/staging}", staging);
+            let text = text.replace("createTable: true", &format!("ingestion: {ingestion}"));
+            assert_eq!(Activity::parse(&text, "a.yaml").is_ok(), is_good, "{staging} {ingestion}");
+        }
+    }
     for wrong in ["auth: {type: none}", "auth: {type: managedIdentity, tenant: t}", "auth: {type: servicePrincipal}"] {
         let staging = format!("staging: {{type: AzureBlob, container: 'https://a.blob.core.windows.net/c', {wrong}}}");
         let text = GOOD.replace("staging: {type: FileSystem, folderPath: /tmp/staging}", &staging);

@@ -39,9 +39,25 @@ pub struct AzureBlobStorage {
 impl AzureBlobStorage {
     /// Storage in the container at `sas_url`. The service verifies each block as `integrity` says.
     pub fn new(sas_url: &str, integrity: Integrity) -> Result<Self, StorageError> {
-        let place = crate::failure::redact(sas_url).trim_end_matches("?...").to_owned();
+        let way = Way::new(sas_url)?;
+        Ok(Self { container: way.client(way.url.clone())?, place: way.place, integrity })
+    }
+}
+
+/// How a container is reached.
+pub(super) struct Way {
+    /// Its address, as it was given.
+    pub(super) url: Url,
+    /// The same without a signature, for messages.
+    pub(super) place: String,
+    options: BlobContainerClientOptions,
+}
+
+impl Way {
+    pub(super) fn new(url: &str) -> Result<Self, StorageError> {
+        let place = crate::failure::redact(url).trim_end_matches("?...").to_owned();
         let invalid = |why: &str| StorageError::Failed { place: place.clone(), why: why.to_owned() };
-        let mut url = Url::parse(sas_url).map_err(|_| invalid("not a valid container address"))?;
+        let mut url = Url::parse(url).map_err(|_| invalid("not a valid container address"))?;
         url.path_segments_mut().map_err(|()| invalid("not a valid container address"))?.pop_if_empty();
         url.set_fragment(None);
         let http = reqwest::Client::builder()
@@ -64,11 +80,15 @@ impl AzureBlobStorage {
             },
             ..Default::default()
         };
-        let container = BlobContainerClient::new(url, None, Some(options)).map_err(|_| StorageError::Failed {
-            place: place.clone(),
+        Ok(Self { url, place, options })
+    }
+
+    /// A client of the container by a signed address. Clients of one way share their connections.
+    pub(super) fn client(&self, signed: Url) -> Result<BlobContainerClient, StorageError> {
+        BlobContainerClient::new(signed, None, Some(self.options.clone())).map_err(|_| StorageError::Failed {
+            place: self.place.clone(),
             why: "not a valid container address".to_owned(),
-        })?;
-        Ok(Self { container, place, integrity })
+        })
     }
 }
 
@@ -153,23 +173,36 @@ struct Writer {
 #[async_trait]
 impl BlobWriter for Writer {
     async fn stage_block(&self, index: u32, _offset_bytes: u64, bytes: Bytes) -> Result<(), StorageError> {
-        let options = BlockBlobClientStageBlockOptions {
-            transactional_content_md5: (self.integrity == Integrity::Md5).then(|| Md5::digest(&bytes).to_vec()),
-            // Azure Storage, "Put Block": the polynomial is that of CRC-64/NVME, bytes in little-endian order.
-            transactional_content_crc64: (self.integrity == Integrity::Crc64)
-                .then(|| crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &bytes).to_le_bytes().to_vec()),
-            ..Default::default()
-        };
-        self.blob
-            .stage_block(&block_id(index), bytes.len() as u64, bytes.into(), Some(options))
-            .await
-            .map(drop)
-            .map_err(|e| judged(&self.place, &e))
+        stage_block(&self.blob, &self.place, self.integrity, index, bytes).await
     }
 
     async fn commit(&self, blocks: u32) -> Result<(), StorageError> {
-        let list = BlockLookupList { latest: Some((0..blocks).map(block_id).collect()), ..Default::default() };
-        let list = list.try_into().map_err(|e| judged(&self.place, &e))?;
-        self.blob.commit_block_list(list, None).await.map(drop).map_err(|e| judged(&self.place, &e))
+        commit(&self.blob, &self.place, blocks).await
     }
+}
+
+/// Stages a block of a blob.
+pub(super) async fn stage_block(
+    blob: &BlockBlobClient,
+    place: &str,
+    integrity: Integrity,
+    index: u32,
+    bytes: Bytes,
+) -> Result<(), StorageError> {
+    let options = BlockBlobClientStageBlockOptions {
+        transactional_content_md5: (integrity == Integrity::Md5).then(|| Md5::digest(&bytes).to_vec()),
+        // Azure Storage, "Put Block": the polynomial is that of CRC-64/NVME, bytes in little-endian order.
+        transactional_content_crc64: (integrity == Integrity::Crc64)
+            .then(|| crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &bytes).to_le_bytes().to_vec()),
+        ..Default::default()
+    };
+    let staged = blob.stage_block(&block_id(index), bytes.len() as u64, bytes.into(), Some(options)).await;
+    staged.map(drop).map_err(|e| judged(place, &e))
+}
+
+/// Makes blocks `0..blocks` the blob.
+pub(super) async fn commit(blob: &BlockBlobClient, place: &str, blocks: u32) -> Result<(), StorageError> {
+    let list = BlockLookupList { latest: Some((0..blocks).map(block_id).collect()), ..Default::default() };
+    let list = list.try_into().map_err(|e| judged(place, &e))?;
+    blob.commit_block_list(list, None).await.map(drop).map_err(|e| judged(place, &e))
 }

@@ -5,10 +5,12 @@ mod blob;
 pub mod conformance;
 mod filesystem;
 mod memory;
+mod signed;
 
 pub use blob::AzureBlobStorage;
 pub use filesystem::FileSystemStorage;
 pub use memory::MemoryStorage;
+pub use signed::{SignedBlobStorage, Signer};
 
 use crate::{
     failure::{Code, Failure, Fault, Retry},
@@ -16,6 +18,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// A blob as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,12 @@ pub enum StorageError {
         place: String,
         /// What the service said.
         why: String,
+    },
+    /// Nobody signed the next blob.
+    #[error("the coordinator has given no signature for the next blob of staging storage {place} in time")]
+    Unsigned {
+        /// Container.
+        place: String,
     },
     /// Container or folder not there.
     #[error("staging container or folder {place} does not exist; create it first")]
@@ -83,6 +92,7 @@ impl From<StorageError> for Failure {
         let (code, fault, retry) = match error {
             StorageError::Unreachable { .. } => (Code::StagingUnreachable, Fault::Sink, Retry::Backoff),
             StorageError::Forbidden { .. } => (Code::StagingForbidden, Fault::Settings, Retry::Backoff),
+            StorageError::Unsigned { .. } => (Code::StagingForbidden, Fault::Runtime, Retry::Backoff),
             StorageError::Missing { .. } => (Code::StagingMissing, Fault::Settings, Retry::Never),
             StorageError::Full { .. } => (Code::StagingFull, Fault::Sink, Retry::Backoff),
             StorageError::Checksum { .. } => (Code::StagingChecksum, Fault::Runtime, Retry::Backoff),
@@ -118,12 +128,28 @@ pub trait BlobWriter: Send + Sync {
     async fn commit(&self, blocks: u32) -> Result<(), StorageError>;
 }
 
-/// The storage that a grant names.
+/// The storage that a grant names, where it needs no signatures but those that came with it.
+///
+/// Fails with [`StorageError::Forbidden`] where each blob has its own: see [`open_signed`].
 pub fn open(target: &StagingTarget) -> Result<Box<dyn StagingStorage>, StorageError> {
     Ok(match target {
+        StagingTarget::SignedBlobs { container_url, .. } => {
+            let why = "each of its blobs needs a signature of its own".to_owned();
+            return Err(StorageError::Forbidden { place: container_url.clone(), why });
+        }
         StagingTarget::AzureBlob { container_sas_url, integrity } => {
             Box::new(AzureBlobStorage::new(container_sas_url, *integrity)?)
         }
         StagingTarget::FileSystem { folder } => Box::new(FileSystemStorage::new(folder)),
     })
+}
+
+/// The storage that a grant names, each of whose blobs `signer` signs.
+pub fn open_signed(target: &StagingTarget, signer: Arc<dyn Signer>) -> Result<Box<dyn StagingStorage>, StorageError> {
+    match target {
+        StagingTarget::SignedBlobs { container_url, integrity, .. } => {
+            Ok(Box::new(SignedBlobStorage::new(container_url, *integrity, signer)?))
+        }
+        other => open(other),
+    }
 }

@@ -5,8 +5,8 @@ use crate::{
     failure::{Code, Failure, Fault, Retry},
     id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber},
     unit::{
-        AttemptKey, Chunk, CopyWork, Counters, Event, FileRange, FileRows, FileVersion, Grant, Integrity, ListPage,
-        Report, Resume, SampleColumn, Scope, StagingTarget, Work,
+        AttemptKey, BlobAsk, BlobSignatures, Chunk, CopyWork, Counters, Event, FileRange, FileRows, FileVersion, Grant,
+        Integrity, ListPage, Report, Resume, SampleColumn, Scope, SignedBlobs, StagingTarget, Work,
     },
 };
 use std::time::Duration;
@@ -399,19 +399,76 @@ impl From<pb::Resume> for Resume {
     }
 }
 
+impl From<BlobAsk> for pb::BlobAsk {
+    fn from(ask: BlobAsk) -> Self {
+        Self { first_chunk: ask.first_chunk, chunks: ask.chunks }
+    }
+}
+
+impl From<pb::BlobAsk> for BlobAsk {
+    fn from(ask: pb::BlobAsk) -> Self {
+        Self { first_chunk: ask.first_chunk, chunks: ask.chunks }
+    }
+}
+
+impl From<BlobSignatures> for pb::BlobSignatures {
+    fn from(s: BlobSignatures) -> Self {
+        Self {
+            common: s.common,
+            first_chunk: s.first_chunk,
+            chunks: s.chunks,
+            quarantines: s.quarantines,
+            ttl_ms: u64::try_from(s.ttl.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl From<pb::BlobSignatures> for BlobSignatures {
+    fn from(s: pb::BlobSignatures) -> Self {
+        Self {
+            common: s.common,
+            first_chunk: s.first_chunk,
+            chunks: s.chunks,
+            quarantines: s.quarantines,
+            ttl: Duration::from_millis(s.ttl_ms),
+        }
+    }
+}
+
+impl From<SignedBlobs> for pb::SignedBlobs {
+    fn from(signed: SignedBlobs) -> Self {
+        Self { key: Some(signed.key.into()), signatures: Some(signed.signatures.into()) }
+    }
+}
+
+impl TryFrom<pb::SignedBlobs> for SignedBlobs {
+    type Error = WireError;
+    fn try_from(signed: pb::SignedBlobs) -> Result<Self, WireError> {
+        let signatures = signed.signatures.ok_or(WireError::Missing("signatures"))?;
+        Ok(Self { key: key(signed.key)?, signatures: signatures.into() })
+    }
+}
+
 impl From<StagingTarget> for pb::StagingTarget {
     fn from(target: StagingTarget) -> Self {
         use pb::staging_target::Kind;
+        let blobs = |container_sas_url: String, signatures: Option<BlobSignatures>, integrity: Integrity| Self {
+            kind: Some(Kind::AzureBlob(pb::AzureBlobTarget {
+                container_sas_url,
+                signatures: signatures.map(Into::into),
+            })),
+            integrity: match integrity {
+                Integrity::None => "none",
+                Integrity::Md5 => "md5",
+                Integrity::Crc64 => "crc64",
+            }
+            .to_owned(),
+        };
         match target {
-            StagingTarget::AzureBlob { container_sas_url, integrity } => Self {
-                kind: Some(Kind::AzureBlob(pb::AzureBlobTarget { container_sas_url })),
-                integrity: match integrity {
-                    Integrity::None => "none",
-                    Integrity::Md5 => "md5",
-                    Integrity::Crc64 => "crc64",
-                }
-                .to_owned(),
-            },
+            StagingTarget::SignedBlobs { container_url, integrity, signatures } => {
+                blobs(container_url, Some(signatures), integrity)
+            }
+            StagingTarget::AzureBlob { container_sas_url, integrity } => blobs(container_sas_url, None, integrity),
             StagingTarget::FileSystem { folder } => {
                 Self { kind: Some(Kind::FileSystem(pb::FileSystemTarget { folder })), integrity: "none".to_owned() }
             }
@@ -423,14 +480,17 @@ impl TryFrom<pb::StagingTarget> for StagingTarget {
     type Error = WireError;
     fn try_from(target: pb::StagingTarget) -> Result<Self, WireError> {
         use pb::staging_target::Kind;
+        let integrity = match target.integrity.as_str() {
+            "crc64" => Integrity::Crc64,
+            "md5" => Integrity::Md5,
+            _ => Integrity::None,
+        };
         Ok(match target.kind.ok_or(WireError::Missing("kind"))? {
-            Kind::AzureBlob(blob) => Self::AzureBlob {
-                container_sas_url: blob.container_sas_url,
-                integrity: match target.integrity.as_str() {
-                    "crc64" => Integrity::Crc64,
-                    "md5" => Integrity::Md5,
-                    _ => Integrity::None,
-                },
+            Kind::AzureBlob(pb::AzureBlobTarget { container_sas_url, signatures }) => match signatures {
+                Some(signatures) => {
+                    Self::SignedBlobs { container_url: container_sas_url, integrity, signatures: signatures.into() }
+                }
+                None => Self::AzureBlob { container_sas_url, integrity },
             },
             Kind::FileSystem(files) => Self::FileSystem { folder: files.folder },
         })
@@ -480,6 +540,27 @@ mod tests {
             let report = Report { sequence: 7, key: key.clone(), event };
             let back = Report::try_from(pb::Report::from(report.clone())).unwrap();
             assert_eq!(back, report);
+        }
+    }
+
+    #[test]
+    fn where_to_stage_survives_the_wire() {
+        let signatures = BlobSignatures {
+            common: "sv=1&sp=cw".to_owned(),
+            first_chunk: 7,
+            chunks: vec!["a%3D".to_owned(), "b%3D".to_owned()],
+            quarantines: vec!["c%3D".to_owned(), "d%3D".to_owned()],
+            ttl: Duration::from_secs(60),
+        };
+        let container_url = "https://a/c".to_owned();
+        for target in [
+            StagingTarget::SignedBlobs { container_url, integrity: Integrity::Md5, signatures },
+            StagingTarget::AzureBlob { container_sas_url: "https://a/c?sig=s".to_owned(), integrity: Integrity::Crc64 },
+            StagingTarget::FileSystem { folder: "/f".to_owned() },
+        ] {
+            let shown = format!("{target:?}");
+            assert!(!["a%3D", "c%3D", "sig=s"].iter().any(|secret| shown.contains(secret)), "{shown}");
+            assert_eq!(StagingTarget::try_from(pb::StagingTarget::from(target.clone())).unwrap(), target);
         }
     }
 

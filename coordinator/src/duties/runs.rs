@@ -8,7 +8,8 @@ use super::{
 use crate::{
     core::{ChangeError, Core, Hold},
     ingest::{
-        Ingester, judged, preflight,
+        Ingester, judged,
+        preflight::{self, Looked},
         publish::{self, Published},
     },
     state::{
@@ -286,11 +287,12 @@ impl Driver {
             _ => return Ok(Next::Wait(LOOK_INTERVAL)),
         }
         match preflight::look(&self.core, run).await {
-            Ok((plan, warnings)) => {
+            Ok(Looked { plan, warnings, lent_container }) => {
                 let now = self.core.now();
                 self.core
                     .apply_to_run(&self.id, RunEvent::PlanStored, |row| {
                         row.plan = Some(plan.clone());
+                        row.lent_container.clone_from(&lent_container);
                         row.warnings.extend(warnings.clone());
                         row.times.copying = Some(now);
                     })

@@ -6,7 +6,12 @@ use crate::{
     state::run::RunState,
     store::RunRow,
 };
-use ferry_common::{activity::Publish, failure::Failure, staging};
+use ferry_common::{
+    activity::{Publish, StagingType},
+    failure::{Code, Failure},
+    staging,
+    storage::{StagingStorage, StorageError},
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,7 +35,9 @@ pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<()
     }
     // One must not wait for the other: a cluster that is gone keeps no blob from being deleted.
     let dropped = drop_staging_table(core, run).await;
-    let result = sweep_blobs(core, run).await.and(dropped);
+    let swept = sweep_blobs(core, run).await;
+    let is_left = matches!(swept, Ok(Swept::LeftToCluster));
+    let result = swept.and(dropped);
     if let Err(failure) = &result {
         tracing::warn!(run = %run.id, code = %failure.code, "staging is not swept yet: {}", failure.message);
     }
@@ -49,6 +56,15 @@ pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<()
     core.change_run(&run.id, |mut row| {
         row.sweep_at = next;
         row.is_swept |= was_clean;
+        if is_left && !row.is_left_to_cluster {
+            row.is_left_to_cluster = true;
+            let container = row.lent_container.as_deref().unwrap_or_default();
+            row.warnings.push(format!(
+                "staged blobs stay in {container}, below {}: the cluster does not let what it lends be swept, and deletes it in \
+                 its own time",
+                row.lent_folder()
+            ));
+        }
         Ok(Some(row))
     })
     .await?;
@@ -67,16 +83,41 @@ async fn drop_staging_table(core: &Core, run: &RunRow) -> Result<(), Failure> {
     publish::drop_staging(core, run).await
 }
 
-async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<(), Failure> {
-    let storage = core.access(&run.activity).await?.storage(core.now())?;
-    let prefix = staging::run_prefix(&run.id);
+/// What became of a run's blobs.
+enum Swept {
+    /// There are none any more.
+    Clean,
+    /// They are in a container that the cluster lends, and may not be listed or deleted, or not be reached any more.
+    LeftToCluster,
+}
+
+async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<Swept, Failure> {
+    let is_lent = run.activity.staging.kind == StagingType::FromCluster;
+    if is_lent && run.lent_container.is_none() {
+        // It ended before it had a container.
+        return Ok(Swept::Clean);
+    }
+    let access = match core.access(run).await {
+        // The container is not lent any more.
+        Err(failure) if is_lent && failure.code == Code::StagingMissing => return Ok(Swept::LeftToCluster),
+        access => access?,
+    };
+    let storage = access.storage(core.now())?;
+    match delete_all(&*storage, &staging::run_prefix(&run.id)).await {
+        Ok(()) => Ok(Swept::Clean),
+        Err(StorageError::Forbidden { .. }) if is_lent => Ok(Swept::LeftToCluster),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_all(storage: &dyn StagingStorage, prefix: &str) -> Result<(), StorageError> {
     loop {
-        let blobs = storage.list(&prefix, BLOBS_MAX).await?;
+        let blobs = storage.list(prefix, BLOBS_MAX).await?;
         if blobs.is_empty() {
             break;
         }
         let deletions: Vec<_> = blobs.iter().map(|blob| storage.delete(&blob.name)).collect();
         stream::iter(deletions).buffer_unordered(DELETES_MAX).try_collect::<Vec<()>>().await?;
     }
-    Ok(storage.sweep_remains(&prefix).await?)
+    storage.sweep_remains(prefix).await
 }

@@ -5,6 +5,7 @@
 //! command that was taken after all is skipped by its tag.
 
 pub(crate) mod extents;
+mod lending;
 pub(crate) mod preflight;
 pub(crate) mod publish;
 mod queued;
@@ -22,6 +23,7 @@ use crate::{
     },
     store::{CommandRow, RunRow, StoreError, Write},
 };
+use async_trait::async_trait;
 use ferry_common::{
     activity::{Activity, Ingestion, Publish},
     clock::Millis,
@@ -30,9 +32,10 @@ use ferry_common::{
 use ferry_kusto::{
     Client, ClientOptions, Engine, KustoError, RequestId,
     commands::{self, Ingest},
-    queued::{Queue, Queued},
+    queued::{LentContainer, Queue, Queued},
 };
 use futures::{StreamExt as _, stream};
+use lending::Lending;
 use std::{
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::Arc,
@@ -56,19 +59,23 @@ const LOOK_FIRST: Duration = Duration::from_millis(100);
 const LOOK_LAST: Duration = Duration::from_secs(5);
 
 /// Signs in to the clusters that activities name.
-pub(crate) struct Clusters(Arc<Identities>);
+pub(crate) struct Clusters {
+    identities: Arc<Identities>,
+    lending: Lending,
+}
 
 impl Clusters {
     pub(crate) fn new(identities: Arc<Identities>) -> Self {
-        Self(identities)
+        Self { identities, lending: Lending::default() }
     }
 
     fn client_of(&self, activity: &Activity, server_timeout: Duration) -> Result<Client, Failure> {
-        let tokens = self.0.for_cluster(&activity.sink.endpoint, &activity.sink.auth)?;
+        let tokens = self.identities.for_cluster(&activity.sink.endpoint, &activity.sink.auth)?;
         Client::new(&activity.sink.endpoint, tokens, ClientOptions { server_timeout }).map_err(|e| judged(&e))
     }
 }
 
+#[async_trait]
 impl Sinks for Clusters {
     fn open(&self, activity: &Activity, server_timeout: Duration) -> Result<Arc<dyn Engine>, Failure> {
         Ok(Arc::new(self.client_of(activity, server_timeout)?))
@@ -79,6 +86,10 @@ impl Sinks for Clusters {
             return Ok(None);
         }
         Ok(Some(Arc::new(Queue::new(&self.client_of(activity, server_timeout)?))))
+    }
+
+    async fn lend(&self, activity: &Activity, address: Option<&str>) -> Result<LentContainer, Failure> {
+        self.lending.lend(&activity.sink, address, || self.client_of(activity, REQUEST_TIMEOUT)).await
     }
 }
 
@@ -318,7 +329,7 @@ impl Ingester {
         let Some(plan) = &run.plan else { return Ok(Err(Failure::internal("the run has no plan"))) };
         let format = &run.activity.source.format;
         let ttl = if self.queue.is_some() { access::QUEUED_READ_TTL } else { access::READ_TTL };
-        let access = match self.core.access(&run.activity).await {
+        let access = match self.core.access(run).await {
             Ok(access) => access,
             Err(failure) => return Ok(Err(failure)),
         };

@@ -7,17 +7,33 @@ use crate::{
     store::RunRow,
 };
 use ferry_common::{
-    activity::{Activity, Publish},
+    activity::{Activity, Publish, StagingType},
     failure::{Code, Failure, Fault, Retry},
 };
 use ferry_kusto::{Engine, KustoError, RequestId, commands};
 
+/// What a look at the sink gave.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) plan: Plan,
+    /// What the user should know.
+    pub(crate) warnings: Vec<String>,
+    /// The container to stage in, where the cluster lends it.
+    pub(crate) lent_container: Option<String>,
+}
+
 /// Looks at database and table, creates or extends the table where asked to, makes the plan, and the staging table where
 /// rows are to become visible all at once.
-pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>), Failure> {
+pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<Looked, Failure> {
     let (activity, sample) = (&run.activity, run.sample.as_slice());
     // Who cannot open staging should hear it now.
-    core.access(activity).await?;
+    let lent_container = match activity.staging.kind {
+        StagingType::FromCluster => Some(core.sinks.lend(activity, None).await?.address().to_owned()),
+        StagingType::AzureBlob | StagingType::FileSystem => {
+            core.access(run).await?;
+            None
+        }
+    };
     let client = core.sinks.open(activity, REQUEST_TIMEOUT)?;
     let client = &*client;
     let sink = &activity.sink;
@@ -64,13 +80,7 @@ pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>
     };
     let (plan, mut warnings) = plan(activity, sample, &table)?;
     warnings.extend(added);
-    if activity.staging.sas.is_some() {
-        warnings.push(
-            "staging.sas is handed to nodes and cluster as it is, with all its rights; with accountKey each gets its own \
-             short-lived signature"
-                .to_owned(),
-        );
-    }
+    warnings.extend(staging_warnings(activity));
     if sink.publish != Publish::Append {
         let columns = match &table {
             TableSchema::Columns(columns) => Some(columns.as_slice()),
@@ -78,7 +88,35 @@ pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<(Plan, Vec<String>
         };
         publish::prepare(core, client, run, columns).await?;
     }
-    Ok((plan, warnings))
+    Ok(Looked { plan, warnings, lent_container })
+}
+
+/// Who gets more than it needs, and what is kept by others.
+fn staging_warnings(activity: &Activity) -> Vec<String> {
+    let staging = &activity.staging;
+    let mut warnings = Vec::new();
+    if staging.sas.is_some() {
+        warnings.push(
+            "staging.sas is handed to nodes and cluster as it is, with all its rights; with accountKey each gets its own \
+             short-lived signature"
+                .to_owned(),
+        );
+    }
+    if staging.kind == StagingType::FromCluster {
+        warnings.push(
+            "staging: the signature that the cluster lends is handed to nodes as it is, for the whole container and with all its \
+             rights; in a container of your own each attempt may write its own blobs and nothing else"
+                .to_owned(),
+        );
+        if activity.settings.enable_skip_incompatible_row {
+            warnings.push(
+                "rows that are left out are kept in a container that the cluster lends, and empties in its own time; to keep \
+                 them, stage in a container of your own"
+                    .to_owned(),
+            );
+        }
+    }
+    warnings
 }
 
 /// The table's columns; `None` if there is no such table.

@@ -11,6 +11,7 @@ use ferry_common::{
     id::{IdentityId, NodeId, RuntimeName},
     link::{self, NodeService, SYNC_HOLD_MAX},
     trust::NodeIdentity,
+    unit::AttemptKey,
     wire::{WireError, generated as pb},
 };
 use std::{sync::Arc, time::Duration};
@@ -72,23 +73,29 @@ impl From<SyncError> for Status {
         match error {
             SyncError::UnknownNode(_) => Self::not_found(error.to_string()),
             SyncError::OtherNode(_) => Self::permission_denied(error.to_string()),
+            SyncError::OlderNode(_) => Self::failed_precondition(error.to_string()),
             SyncError::Store(e) => store_failed(&e),
         }
     }
 }
 
 fn sync_ask(request: pb::SyncRequest, identity: Option<IdentityId>) -> Result<SyncAsk, WireError> {
-    let renewals = request.renewals.into_iter().map(|r| {
-        let key = r.key.ok_or(WireError::Missing("key"))?.try_into()?;
-        Ok((key, r.progress.unwrap_or_default().into()))
-    });
+    let mut blob_asks = Vec::new();
+    let mut renewals = Vec::with_capacity(request.renewals.len());
+    for renewal in request.renewals {
+        let key: AttemptKey = renewal.key.ok_or(WireError::Missing("key"))?.try_into()?;
+        blob_asks.extend(renewal.blobs.map(|ask| (key.clone(), ask.into())));
+        renewals.push((key, renewal.progress.unwrap_or_default().into()));
+    }
     Ok(SyncAsk {
+        by_blob: request.takes_blob_signatures,
+        blob_asks,
         node: NodeId::try_from(request.node_id).map_err(|_| WireError::Missing("node_id"))?,
         identity,
         free_slots: request.free_slots.min(SLOTS_MAX),
         draining: request.draining,
         wait: Duration::from_millis(request.wait_ms).min(SYNC_HOLD_MAX),
-        renewals: renewals.collect::<Result<_, WireError>>()?,
+        renewals,
         reports: request.reports.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
     })
 }
@@ -155,7 +162,7 @@ impl NodeService for NodeRpc {
             () = self.shutdown.cancelled() => return Err(Status::unavailable("the coordinator stops")),
         };
         if let (Some(door), Some(caller)) = (&self.door, &caller)
-            && !answer.grants.is_empty()
+            && !(answer.grants.is_empty() && answer.signed.is_empty())
         {
             // It may have been revoked while its call was held. What it would have got goes to others in time.
             self.check(door, caller).await?;
@@ -176,6 +183,7 @@ impl NodeService for NodeRpc {
                 .map(|(run, slots)| pb::RunSlots { run_id: run.to_string(), slots })
                 .collect(),
             lease_ttl_ms: self.core.limits.lease_ttl.as_millis() as u64,
+            signed: answer.signed.into_iter().map(Into::into).collect(),
         }))
     }
 

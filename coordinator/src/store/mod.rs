@@ -105,9 +105,15 @@ pub struct RunRow {
     /// When staging is swept next; `None` when there is nothing left to sweep.
     #[serde(default)]
     pub sweep_at: Option<Millis>,
-    /// Staging was found empty after the end.
+    /// Staging was found empty after the end, or what is left is not ours to delete.
     #[serde(default)]
     pub is_swept: bool,
+    /// Address, without a signature, of the container that the cluster has lent to it.
+    #[serde(default)]
+    pub lent_container: Option<String>,
+    /// What it lent may not be swept by us: the cluster empties it.
+    #[serde(default)]
+    pub is_left_to_cluster: bool,
     /// When a publishing command left whose outcome is not known.
     #[serde(default)]
     pub publish_sent: Option<Millis>,
@@ -139,6 +145,9 @@ pub struct Driver {
     pub beat: i64,
 }
 
+/// How the folders of runs begin in containers that clusters lend.
+pub const LENT_FOLDER_PREFIX: &str = "ferry-";
+
 impl RunRow {
     /// A run as it is submitted.
     pub fn new(id: RunId, activity: Activity, submitted: Millis) -> Self {
@@ -159,6 +168,8 @@ impl RunRow {
             lost_attempts: 0,
             sweep_at: None,
             is_swept: false,
+            lent_container: None,
+            is_left_to_cluster: false,
             publish_sent: None,
             totals: None,
             driver: Driver::default(),
@@ -173,6 +184,11 @@ impl RunRow {
     /// Value of the `ingest-by:` tag of a chunk: the same for every attempt and every sending.
     pub fn tag_of(&self, unit: UnitNumber, chunk: ChunkNumber) -> String {
         format!("{}{unit}/{chunk}", self.tag_prefix())
+    }
+
+    /// Its own folder in a container that others use as well: they may have runs of the same id.
+    pub fn lent_folder(&self) -> String {
+        format!("{LENT_FOLDER_PREFIX}{}", self.tag_nonce)
     }
 
     /// Where its rows gather until all are published at once.

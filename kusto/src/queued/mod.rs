@@ -5,10 +5,13 @@
 //!
 //! Delivery is at least once. Sources: what Microsoft's client libraries send, and the service's public documentation.
 
+mod containers;
 mod message;
 mod resources;
 mod status;
 
+pub use containers::{LentContainer, lent_containers};
+pub use resources::Freshness;
 pub use status::{BlobState, BlobStatus};
 
 use crate::{

@@ -21,7 +21,41 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// An account that failed comes last for so long.
 const AVOIDED: Duration = Duration::from_secs(60);
 
-/// A queue or a table.
+/// How old what the service lends is: whether it serves as it is, and when to ask for it again.
+#[derive(Debug, Clone, Copy)]
+pub struct Freshness {
+    asked: Instant,
+    ask_at: Instant,
+}
+
+impl Freshness {
+    /// Of what was asked for just now.
+    pub fn begin(now: Instant) -> Self {
+        Self { asked: now, ask_at: now + FRESH }
+    }
+
+    /// There is no need to ask.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        now < self.ask_at
+    }
+
+    /// It may be used while the service does not answer.
+    pub fn may_serve(&self, now: Instant) -> bool {
+        now.duration_since(self.asked) < SERVES
+    }
+
+    /// It counts as fresh for a short while more.
+    pub fn ask_again_soon(&mut self, now: Instant) {
+        self.ask_at = now + ASK_AGAIN;
+    }
+
+    /// It was asked for so lately that asking again would show the same.
+    pub fn is_new(&self, now: Instant) -> bool {
+        now.duration_since(self.asked) < ASK_AGAIN
+    }
+}
+
+/// A queue, a table or a container.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// Its address, without the signature.
@@ -37,6 +71,10 @@ impl Place {
 
     pub(super) fn signed_url(&self) -> String {
         format!("{}?{}", self.name, self.signature)
+    }
+
+    pub(super) fn signature(&self) -> &str {
+        &self.signature
     }
 
     /// The address of something below it, signed.
@@ -66,8 +104,7 @@ enum Way {
 #[derive(Clone)]
 pub(super) struct Resources {
     way: Way,
-    asked: Instant,
-    ask_at: Instant,
+    age: Freshness,
     turn: Arc<AtomicUsize>,
     failed: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -84,19 +121,19 @@ impl Resources {
     fn new(way: Way, now: Instant) -> Self {
         // Coordinators that start together do not all begin with the same queue.
         let turn = uuid::Uuid::new_v4().as_fields().0 as usize;
-        Self { way, asked: now, ask_at: now + FRESH, turn: Arc::new(turn.into()), failed: Arc::default() }
+        Self { way, age: Freshness::begin(now), turn: Arc::new(turn.into()), failed: Arc::default() }
     }
 
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        now < self.ask_at
+        self.age.is_fresh(now)
     }
 
     pub(super) fn may_serve(&self, now: Instant) -> bool {
-        now.duration_since(self.asked) < SERVES
+        self.age.may_serve(now)
     }
 
     pub(super) fn ask_again_soon(&mut self, now: Instant) {
-        self.ask_at = now + ASK_AGAIN;
+        self.age.ask_again_soon(now);
     }
 
     /// What messages must carry; `None` where there are no queues.

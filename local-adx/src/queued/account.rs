@@ -19,6 +19,10 @@ const SAS_SECONDS: i64 = 24 * 3600;
 const MESSAGES_MAX: i32 = 32;
 
 const CONTAINER: &str = "ingest-temp";
+/// What clients may do in the container, unless something else is asked for.
+const LENT_RIGHTS: &str = "rwac";
+/// All that may be asked for, in the order that signatures have it.
+const ALL_RIGHTS: &str = "rwdlac";
 const READY: &str = "ready-for-aggregation";
 const FAILED: &str = "failed-ingestions";
 const SUCCEEDED: &str = "successful-ingestions";
@@ -32,6 +36,7 @@ pub struct Account {
     blob: Url,
     queue: Url,
     table: Url,
+    lent_rights: String,
 }
 
 impl std::fmt::Debug for Account {
@@ -67,11 +72,21 @@ impl FromStr for Account {
             blob: endpoint("BlobEndpoint")?,
             queue: endpoint("QueueEndpoint")?,
             table: endpoint("TableEndpoint")?,
+            lent_rights: LENT_RIGHTS.to_owned(),
         })
     }
 }
 
 impl Account {
+    /// The same account, which lends its container with these rights: letters of a shared access signature.
+    pub fn lending(self, rights: &str) -> Result<Self, String> {
+        if rights.is_empty() || rights.chars().any(|right| !ALL_RIGHTS.contains(right)) {
+            return Err(format!("{rights:?} is not made of letters of {ALL_RIGHTS}"));
+        }
+        let lent_rights = ALL_RIGHTS.chars().filter(|right| rights.contains(*right)).collect();
+        Ok(Self { lent_rights, ..self })
+    }
+
     /// The address of a part of a service (`b`, `q` or `t`), signed for all that the service holds.
     fn signed(&self, service: &str, part: &str, permissions: &str) -> Url {
         let mut url = match service {
@@ -110,9 +125,9 @@ impl Account {
         ]
     }
 
-    /// The signed address of the container for blobs.
+    /// The address of the container for blobs, signed as clients get it.
     pub fn container(&self) -> Url {
-        self.signed("b", CONTAINER, "rwac")
+        self.signed("b", CONTAINER, &self.lent_rights)
     }
 }
 
@@ -131,7 +146,7 @@ impl Storage {
     pub async fn open(account: Account, http: reqwest::Client) -> Result<Self, AdxError> {
         let storage = Self { account, http };
         let account = &storage.account;
-        let mut url = account.container();
+        let mut url = account.signed("b", CONTAINER, ALL_RIGHTS);
         url.query_pairs_mut().append_pair("restype", "container");
         storage.made("container", storage.http.put(url).header("content-length", "0")).await?;
         for name in [READY, FAILED, SUCCEEDED] {

@@ -1,7 +1,7 @@
 //! Whole attempts on real files, staged into a folder and read back.
 
 use super::*;
-use crate::bandwidth::Bandwidth;
+use crate::bandwidth::{Bandwidth, Throttle};
 use ferry_common::{
     activity::{self, CreationTime, Format, Settings},
     id::{AttemptNumber, ChunkNumber, LeaseToken, UnitNumber},
@@ -69,7 +69,8 @@ impl Bench {
         let roots = Roots::new([self.folder.path().to_owned()]).unwrap();
         let bandwidth = Bandwidth::new(Timetable::default());
         let throttle = Throttle::new(Arc::new(bandwidth), None);
-        let result = copy(&key, work, roots, &throttle, Arc::default(), &CancellationToken::new(), |chunk| {
+        let staging = Staging::open(&work.staging, None, throttle).unwrap();
+        let result = copy(&key, work, roots, &staging, Arc::default(), &CancellationToken::new(), |chunk| {
             chunks.lock().unwrap().push(chunk);
             std::future::ready(())
         })

@@ -142,6 +142,7 @@ impl Node {
                 wait_ms: if self.outbox.is_empty() { 10_000 } else { 0 },
                 renewals: self.renewals(),
                 reports: self.outbox.iter().cloned().map(Into::into).collect(),
+                takes_blob_signatures: true,
             };
             match self.client.sync(request).await {
                 Ok(response) => self.handle(response.into_inner()),
@@ -159,6 +160,7 @@ impl Node {
         let renewal = |(key, _): &(AttemptKey, u32)| pb::Renewal {
             key: Some(key.clone().into()),
             progress: Some(Counters::default().into()),
+            blobs: None,
         };
         self.listing.iter().map(renewal).collect()
     }
