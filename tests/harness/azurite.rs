@@ -133,8 +133,16 @@ impl Azurite {
 
     /// The container with every right.
     pub fn storage(&self) -> AzureBlobStorage {
-        AzureBlobStorage::new(&format!("{}?{}", self.container, account_sas()), ferry_common::unit::Integrity::Md5)
-            .expect("storage")
+        storage_at(&self.container)
+    }
+
+    /// What is in the container that local-adx lends of this account.
+    ///
+    /// # Panics
+    /// When it cannot be listed.
+    pub async fn lent_blobs(&self) -> Vec<BlobEntry> {
+        let lent = self.container.replace("/staging", "/ingest-temp");
+        storage_at(&lent).list("", 100_000).await.expect("list")
     }
 
     /// What is in the container, as the service writes it.
@@ -153,6 +161,11 @@ impl Azurite {
     pub async fn blobs(&self) -> Vec<BlobEntry> {
         self.storage().list("", 100_000).await.expect("list")
     }
+}
+
+fn storage_at(container: &str) -> AzureBlobStorage {
+    AzureBlobStorage::new(&format!("{container}?{}", account_sas()), ferry_common::unit::Integrity::Md5)
+        .expect("storage")
 }
 
 /// A signature for everything in the account.

@@ -18,13 +18,16 @@ pub struct ClusterOptions {
     pub store: String,
     /// Give local-adx a storage account for queued ingestion.
     pub queued: bool,
+    /// What clients may do in the container that it lends; empty: as it likes.
+    pub lent_rights: String,
     /// Put a relay into every connection between the programs.
     pub relayed: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, slots: 1, fault: String::new(), store: String::new(), queued: false, relayed: false }
+        let (fault, store, lent_rights) = (String::new(), String::new(), String::new());
+        Self { nodes: 3, slots: 1, fault, store, queued: false, lent_rights, relayed: false }
     }
 }
 
@@ -45,6 +48,7 @@ pub struct Cluster {
     http: reqwest::Client,
     store: String,
     queued: bool,
+    lent_rights: String,
     /// A second coordinator on the same store.
     second: Option<Program>,
     second_ports: (u16, u16),
@@ -108,7 +112,7 @@ impl Cluster {
         let azurite = Azurite::start(folder.path()).await;
         let (adx_port, grpc_port, http_port) = (free_port(), free_port(), free_port());
         let account = options.queued.then(|| azurite.connection_string());
-        let adx = start_adx(&folder, adx_port, &options.fault, account.as_deref());
+        let adx = start_adx(&folder, adx_port, &options.fault, account.as_deref(), &options.lent_rights);
         let store = if options.store.is_empty() {
             format!("sqlite:{}", folder.path().join("ferry.db").display())
         } else {
@@ -134,6 +138,7 @@ impl Cluster {
             http: reqwest::Client::new(),
             store,
             queued: options.queued,
+            lent_rights: options.lent_rights,
             second: None,
             second_ports,
             relays,
@@ -164,7 +169,7 @@ impl Cluster {
     /// Starts local-adx again that has ended, and does not wait: it may need what is not there yet.
     pub fn respawn_adx(&mut self, fault: &str) {
         let account = self.queued.then(|| self.azurite.connection_string());
-        self.adx = start_adx(&self.folder, self.adx_port, fault, account.as_deref());
+        self.adx = start_adx(&self.folder, self.adx_port, fault, account.as_deref(), &self.lent_rights);
     }
 
     /// Starts one more node.
@@ -461,8 +466,8 @@ impl Cluster {
     }
 }
 
-fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>) -> Program {
-    let arguments = [
+fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>, lent_rights: &str) -> Program {
+    let mut arguments: Vec<String> = vec![
         "local-adx".into(),
         "--listen".into(),
         format!("127.0.0.1:{port}"),
@@ -471,6 +476,9 @@ fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>) ->
         "--fault".into(),
         fault.to_owned(),
     ];
+    if !lent_rights.is_empty() {
+        arguments.extend(["--lent-rights".into(), lent_rights.to_owned()]);
+    }
     let environment: Vec<_> = account.map(|a| ("FERRY_LOCAL_ADX_STORAGE", a.to_owned())).into_iter().collect();
     Program::ferry(&arguments, &environment, folder.path().join("adx.log"))
 }

@@ -14,6 +14,29 @@ use rustls::{
 use std::{path::Path, sync::Arc};
 use tonic::{Status, transport::Channel};
 
+/// What a node gets with a file to copy, where each blob has a signature of its own.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// Address of the container.
+    pub container: String,
+    key: pb::AttemptKey,
+    /// Of the first chunks, what goes behind each blob's address.
+    pub queries: Vec<String>,
+}
+
+impl Granted {
+    /// Address of the blob of a chunk of this attempt, or of one at another unit of another run.
+    pub fn blob(&self, chunk: usize, other_unit: u64, other_run: Option<&str>) -> String {
+        let run = other_run.unwrap_or(&self.key.run_id);
+        format!("{}/{run}/{}/{}/{chunk}.csv.gz", self.container, self.key.unit + other_unit, self.key.attempt)
+    }
+}
+
+/// Queries of blobs, by the parts that came.
+fn queries(signatures: pb::BlobSignatures) -> Vec<String> {
+    signatures.chunks.iter().map(|sig| format!("{}&sig={sig}", signatures.common)).collect()
+}
+
 /// Someone who speaks to the nodes' port of a secured coordinator.
 pub struct Intruder {
     channel: Channel,
@@ -66,17 +89,73 @@ impl Intruder {
         Ok(self.nodes().sync(request).await?.into_inner().grants.len())
     }
 
-    /// Asks for work under a node id, and gives the signed address that comes with a file to copy.
+    /// Asks for work under a node id, as nodes of an older release do, and gives the signed address of the container that
+    /// comes with a file to copy.
+    ///
+    /// # Panics
+    /// When more comes with it.
     pub async fn staging_of_grant(&self, node: &str) -> Option<String> {
-        let request = pb::SyncRequest { node_id: node.to_owned(), free_slots: 1, ..pb::SyncRequest::default() };
+        let (_, target) = self.blob_target(node, false).await?;
+        assert!(target.signatures.is_none(), "an older node cannot read it");
+        Some(target.container_sas_url)
+    }
+
+    /// Asks for work under a node id, and gives what comes with a file to copy.
+    ///
+    /// # Panics
+    /// When that opens the container.
+    pub async fn blobs_of_grant(&self, node: &str) -> Option<Granted> {
+        let (key, target) = self.blob_target(node, true).await?;
+        assert!(!target.container_sas_url.contains('?'), "the container is signed");
+        Some(Granted { container: target.container_sas_url, key, queries: queries(target.signatures?) })
+    }
+
+    async fn blob_target(&self, node: &str, by_blob: bool) -> Option<(pb::AttemptKey, pb::AzureBlobTarget)> {
+        let request = pb::SyncRequest {
+            node_id: node.to_owned(),
+            free_slots: 1,
+            takes_blob_signatures: by_blob,
+            ..pb::SyncRequest::default()
+        };
         let answer = self.nodes().sync(request).await.ok()?.into_inner();
         answer.grants.into_iter().find_map(|grant| match grant.work? {
             pb::grant::Work::Copy(work) => match work.staging?.kind? {
-                pb::staging_target::Kind::AzureBlob(target) => Some(target.container_sas_url),
+                pb::staging_target::Kind::AzureBlob(target) => Some((grant.key?, target)),
                 pb::staging_target::Kind::FileSystem(_) => None,
             },
             pb::grant::Work::List(_) => None,
         })
+    }
+
+    /// Asks for signatures of more blobs of what it was granted, with another unit's number and, if asked to, another token.
+    /// Gives those of chunks.
+    ///
+    /// # Panics
+    /// When it is not answered.
+    pub async fn more_blobs(
+        &self,
+        node: &str,
+        granted: &Granted,
+        (first_chunk, chunks): (u32, u32),
+        other_unit: u64,
+        token: Option<&str>,
+    ) -> Vec<String> {
+        let mut key = granted.key.clone();
+        key.unit += other_unit;
+        if let Some(token) = token {
+            token.clone_into(&mut key.lease_token);
+        }
+        let blobs = Some(pb::BlobAsk { first_chunk, chunks });
+        // The lease that it has is renewed beside it.
+        let own = pb::Renewal { key: Some(granted.key.clone()), ..pb::Renewal::default() };
+        let request = pb::SyncRequest {
+            node_id: node.to_owned(),
+            takes_blob_signatures: true,
+            renewals: vec![own, pb::Renewal { key: Some(key), blobs, ..pb::Renewal::default() }],
+            ..pb::SyncRequest::default()
+        };
+        let answer = self.nodes().sync(request).await.expect("an answer").into_inner();
+        answer.signed.into_iter().filter_map(|signed| signed.signatures).flat_map(queries).collect()
     }
 
     /// Reports, under a node id, that an attempt of another node has failed for good. Gives whether that was refused.

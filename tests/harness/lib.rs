@@ -18,7 +18,7 @@ pub use behind_proxy::BehindProxy;
 pub use cluster::{Cluster, ClusterOptions, Relays};
 pub use entra::{APPLICATION, EntraServer, TENANT, write_certificate};
 pub use flights::{Facts, write_flights};
-pub use intruder::Intruder;
+pub use intruder::{Granted, Intruder};
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 pub use relay::{Relay, Weather};

@@ -1,6 +1,6 @@
 //! Who tries to get in, or to take it down. None gets in, and it goes on serving.
 
-use ferry_tests::{Intruder, Program, Secured, free_port, wait_for};
+use ferry_tests::{Azurite, Granted, Intruder, Program, Secured, SecuredOptions, free_port, wait_for};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{
@@ -158,6 +158,91 @@ async fn nodes_cannot_pass_for_others() {
     let report = secured.finish("run").await;
     assert_eq!(report["status"], "Succeeded", "{report:#}");
     assert_eq!(secured.rows(), (rows, rows));
+}
+
+/// Writes a blob.
+async fn put(http: &reqwest::Client, url: &str, query: &str) -> StatusCode {
+    let request = http.put(format!("{url}?{query}")).header("x-ms-blob-type", "BlockBlob");
+    request.body("a,b\n").send().await.unwrap().status()
+}
+
+/// What came with a lease writes the blobs that it is for, and does nothing else.
+pub(crate) async fn opens_its_own_blobs_alone(http: &reqwest::Client, granted: &Granted) {
+    for (chunk, query) in granted.queries.iter().enumerate() {
+        assert_eq!(put(http, &granted.blob(chunk, 0, None), query).await, StatusCode::CREATED, "chunk {chunk}");
+    }
+    let (own, query) = (granted.blob(0, 0, None), &granted.queries[0]);
+    for (what, url) in [
+        ("another chunk", granted.blob(1, 0, None)),
+        ("another unit", granted.blob(0, 1, None)),
+        ("another run", granted.blob(0, 0, Some("other"))),
+        ("a blob below it", format!("{own}/more")),
+    ] {
+        assert_eq!(put(http, &url, query).await, StatusCode::FORBIDDEN, "writing {what}");
+    }
+    for (what, request) in [
+        ("read", http.get(format!("{own}?{query}"))),
+        ("delete", http.delete(format!("{own}?{query}"))),
+        ("list", http.get(format!("{}?restype=container&comp=list&{query}", granted.container))),
+    ] {
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::FORBIDDEN, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_writes_the_blobs_of_its_attempt_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let azurite = Azurite::start(folder.path()).await;
+    let secured = Secured::start_with(SecuredOptions {
+        arguments: vec!["--blob-signatures-only".into()],
+        environment: vec![("FERRY_TEST_KEY", azurite.key().to_owned())],
+        ..SecuredOptions::default()
+    })
+    .await;
+    let token = secured.token("token", &["--runtime", "default", "--uses", "any"]);
+    let rows = secured.write_source(4);
+    let mut activity = secured.activity();
+    activity["staging"] = json!({"type": "AzureBlob", "container": azurite.container,
+                                 "accountKey": {"secret": "env:FERRY_TEST_KEY"}});
+    // So slow that there is something left for others.
+    let mut arguments = secured.node_arguments("honest");
+    arguments.extend(["--token-file".into(), token.display().to_string(), "--bandwidth".into(), "20k".into()]);
+    let _honest = Program::ferry(&arguments, &[], secured.path("honest.log"));
+    secured.submit_activity("run", &activity);
+    wait_for("the plan", || async { (secured.json(&["runs", "show", "run"])["state"] == "Copying").then_some(()) })
+        .await;
+
+    let intruder = Intruder::joined(secured.grpc_port, &secured.authority, &token, "default").await;
+    intruder.register("old", "default", (1, 1)).await.unwrap();
+    let refused = intruder.ask("old").await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "it would need a signature for all: {refused}");
+
+    intruder.register("new", "default", (1, 1)).await.unwrap();
+    let granted = wait_for("a grant", || async { intruder.blobs_of_grant("new").await }).await;
+    let http = azurite.client();
+    opens_its_own_blobs_alone(&http, &granted).await;
+    // More of its own; what it says of the unit does not matter, the lease does.
+    for other_unit in [0, 1] {
+        let more = intruder.more_blobs("new", &granted, (100, 3), other_unit, None).await;
+        assert_eq!(more.len(), 3);
+        assert_eq!(put(&http, &granted.blob(101, 0, None), &more[1]).await, StatusCode::CREATED);
+        assert_eq!(put(&http, &granted.blob(101, 1, None), &more[1]).await, StatusCode::FORBIDDEN);
+    }
+    let forged = intruder.more_blobs("new", &granted, (100, 3), 0, Some("00000000-0000-0000-0000-000000000000")).await;
+    assert!(forged.is_empty(), "without the lease there are none");
+    let most = intruder.more_blobs("new", &granted, (0, u32::MAX), 0, None).await;
+    assert!(most.len() < 1_000, "{}", most.len());
+
+    intruder.leave("new").await.unwrap();
+    let report = secured.finish("run").await;
+    assert_eq!(report["status"], "Succeeded", "{report:#}");
+    assert_eq!(secured.rows(), (rows, rows));
+    let blobs = azurite.blobs().await;
+    assert!(blobs.is_empty(), "what was written and never reported is swept: {blobs:?}");
+    for log in ["coordinator.log", "honest.log", "ferry.db"] {
+        let bytes = fs::read(secured.path(log)).unwrap();
+        assert!(!bytes.windows(4).any(|window| window == b"sig="), "{log} holds a signature");
+    }
 }
 
 /// The coordinator still answers its administrator, and soon.

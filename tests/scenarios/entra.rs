@@ -1,5 +1,6 @@
 //! Sign-in at Entra ID: tokens for the cluster, keys for storage, and what nodes get of that.
 
+use crate::attacks::opens_its_own_blobs_alone;
 use ferry_tests::{APPLICATION, Azurite, EntraServer, Intruder, Program, Secured, SecuredOptions, TENANT, wait_for};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -126,8 +127,14 @@ async fn storage_is_opened_by_an_identity_and_nodes_may_only_write() {
         let status = request.send().await.unwrap().status();
         assert_eq!(status, StatusCode::FORBIDDEN, "{what}");
     }
-    // The unit goes to the honest node.
+    // The unit goes to others: that was a node of an older release. One of this release may write its own blobs alone.
     intruder.leave("i").await.unwrap();
+    intruder.register("j", "default", (1, 1)).await.unwrap();
+    let granted = wait_for("a grant", || async { intruder.blobs_of_grant("j").await }).await;
+    assert_eq!(granted.container, azurite.container);
+    assert!(granted.queries[0].contains("&skoid="), "signed with a user delegation key");
+    opens_its_own_blobs_alone(&http, &granted).await;
+    intruder.leave("j").await.unwrap();
     let report = secured.finish("run").await;
     assert_eq!(report["status"], "Succeeded", "{report:#}");
     assert_eq!(secured.rows_as(&entra), rows);

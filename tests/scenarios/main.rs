@@ -10,6 +10,7 @@ mod entra;
 mod faults;
 mod formats;
 mod joining;
+mod lent;
 mod limits;
 mod observe;
 mod parser;
