@@ -56,9 +56,11 @@ impl Lending {
     ) -> Result<LentContainer, Failure> {
         let (place, now) = (self.place_of(sink)?, Instant::now());
         if let Some(known) = place.known().filter(|known| known.age.may_serve(now)) {
-            if place.is_to_be_asked(now) {
+            if place.is_to_be_asked(now)
+                && let Ok(client) = client()
+            {
                 // What is known serves meanwhile.
-                tokio::spawn(place.clone().ask(client()?));
+                tokio::spawn(place.clone().ask(client));
             }
             if let Some(container) = place.pick(&known, address) {
                 return Ok(container);

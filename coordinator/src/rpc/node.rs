@@ -11,7 +11,7 @@ use ferry_common::{
     id::{IdentityId, NodeId, RuntimeName},
     link::{self, NodeService, SYNC_HOLD_MAX},
     trust::NodeIdentity,
-    unit::AttemptKey,
+    unit::{AttemptKey, BlobAsk},
     wire::{WireError, generated as pb},
 };
 use std::{sync::Arc, time::Duration};
@@ -80,7 +80,7 @@ impl From<SyncError> for Status {
 }
 
 fn sync_ask(request: pb::SyncRequest, identity: Option<IdentityId>) -> Result<SyncAsk, WireError> {
-    let mut blob_asks = Vec::new();
+    let mut blob_asks: Vec<(AttemptKey, BlobAsk)> = Vec::new();
     let mut renewals = Vec::with_capacity(request.renewals.len());
     for renewal in request.renewals {
         let key: AttemptKey = renewal.key.ok_or(WireError::Missing("key"))?.try_into()?;
