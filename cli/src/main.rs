@@ -16,6 +16,7 @@ mod sample;
 mod schedules;
 mod summary;
 mod tokens;
+mod watch;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ferry_common::telemetry::{self, LogFormat};

@@ -3,7 +3,7 @@
 use crate::{
     api::{Api, CoordinatorArg},
     output::{self, CliError, OutputFormat, cell, count, message},
-    progress, summary,
+    progress, summary, watch,
 };
 use clap::{Args, Subcommand};
 use ferry_common::{activity::Activity, id::RunId};
@@ -23,6 +23,9 @@ pub(crate) struct RunArgs {
     /// Follow the run to its end.
     #[arg(long)]
     watch: bool,
+    /// Lines of progress, and no screen, on a terminal, too.
+    #[arg(long, requires = "watch")]
+    plain: bool,
     /// Id of the run: the same id twice is one run.
     #[arg(long, value_name = "ID")]
     run_id: Option<RunId>,
@@ -50,8 +53,10 @@ enum RunsCommand {
     #[command(after_help = "Example: ferry runs show taxi-2025-01")]
     Show(OneRun),
     /// Follow a run to its end.
-    #[command(after_help = "Example: ferry runs watch taxi-2025-01")]
-    Watch(OneRun),
+    #[command(after_help = "Examples:
+  ferry runs watch taxi-2025-01
+  ferry runs watch taxi-2025-01 --plain --output json > report.json")]
+    Watch(WatchArgs),
     /// End a run; what is in flight is followed to its end.
     #[command(after_help = "Example: ferry runs cancel taxi-2025-01")]
     Cancel(OneRun),
@@ -60,6 +65,15 @@ enum RunsCommand {
   ferry runs report taxi-2025-01 --output json
   ferry runs report taxi-2025-01 --ledger")]
     Report(ReportArgs),
+}
+
+#[derive(Args)]
+struct WatchArgs {
+    #[command(flatten)]
+    one: OneRun,
+    /// Lines of progress, and no screen, on a terminal, too.
+    #[arg(long)]
+    plain: bool,
 }
 
 #[derive(Args)]
@@ -121,7 +135,7 @@ pub(crate) async fn run(args: RunArgs, output: OutputFormat) -> Result<(), CliEr
         };
     }
     message(&format!("ferry: run {id}"));
-    watch(&api, &id, output).await
+    follow(&api, &id, args.plain, output).await
 }
 
 /// Submits an activity.
@@ -130,8 +144,14 @@ pub(crate) async fn submit(api: &Api, activity: &Activity, run_id: Option<&RunId
     api.post("/runs", Some(&body)).await
 }
 
-async fn watch(api: &Api, id: &str, output: OutputFormat) -> Result<(), CliError> {
-    let report = progress::follow(api, id, &progress::interrupt()).await?;
+/// Follows a run to its end, on a screen where there is one.
+async fn follow(api: &Api, id: &str, is_plain: bool, output: OutputFormat) -> Result<(), CliError> {
+    let interrupt = progress::interrupt();
+    let report = if is_plain || !watch::is_possible() {
+        progress::follow(api, id, &interrupt).await?
+    } else {
+        watch::follow(api, id, &interrupt).await?
+    };
     summary::print(&report, output)
 }
 
@@ -157,7 +177,9 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
             output::table(&["RUN", "ACTIVITY", "STATE", "FILES", "ROWS VISIBLE", "DURATION", "SUBMITTED"], rows)
         }
         RunsCommand::Show(one) => show(&one, output).await,
-        RunsCommand::Watch(one) => watch(&Api::new(&one.coordinator)?, one.run.as_str(), output).await,
+        RunsCommand::Watch(WatchArgs { one, plain }) => {
+            follow(&Api::new(&one.coordinator)?, one.run.as_str(), plain, output).await
+        }
         RunsCommand::Cancel(one) => {
             let run = Api::new(&one.coordinator)?.post(&format!("/runs/{}/cancel", one.run), None).await?;
             match output {

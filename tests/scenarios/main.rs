@@ -18,5 +18,6 @@ mod proxies;
 mod publish;
 mod queued;
 mod schedules;
+mod screen;
 mod storage;
 mod stores;
