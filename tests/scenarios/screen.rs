@@ -7,7 +7,7 @@ use serde_json::Value;
 fn watched(cluster: &Cluster, keys: &str, more: &[&str]) -> Value {
     let (api, ferry) = (cluster.api(), ferry_path().to_str().unwrap());
     let command = ["Planning", keys, "env", "-u", "NO_COLOR", ferry, "runs", "watch", "screen", "--coordinator", &api];
-    python("watch_in_terminal.py", &[&command, more].concat())
+    python("watch_in_terminal.py", &[&command[..], more].concat())
 }
 
 #[tokio::test]
