@@ -6,7 +6,7 @@ use crate::{
     progress::interrupt,
 };
 use clap::Args;
-use ferry_common::{id::RuntimeName, timetable::Timetable};
+use ferry_common::{id::RuntimeName, spans, timetable::Timetable};
 use ferry_coordinator::{Coordinator, CoordinatorConfig, GivenCertificate, TlsConfig, store::StorePlace};
 use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig};
 use ferry_node::{MembershipConfig, NodeConfig, read::Roots};
@@ -61,6 +61,9 @@ pub(crate) struct CoordinatorArgs {
     /// know only the former: they get no work. For when all nodes are upgraded.
     #[arg(long, env = "FERRY_BLOB_SIGNATURES_ONLY")]
     blob_signatures_only: bool,
+    /// Send spans of runs to this collector of OpenTelemetry, over HTTP with protobuf, such as http://127.0.0.1:4318.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    otlp: Option<String>,
 }
 
 /// Shortest lease: a node says something every second.
@@ -134,8 +137,19 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
     config.limits.settle_after = args.settle_after;
     config.limits.keep_runs = args.keep_runs;
     config.limits.blob_signatures_only = args.blob_signatures_only;
+    open_spans(args.otlp.as_deref(), "ferry-coordinator")?;
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
-    coordinator.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))
+    let result = coordinator.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()));
+    spans::flush().await;
+    result
+}
+
+/// Sends spans from now on, if anybody wants them.
+fn open_spans(collector: Option<&str>, service: &'static str) -> Result<(), CliError> {
+    match collector.filter(|url| !url.is_empty()) {
+        Some(url) => spans::open(url, service).map_err(|why| CliError::Usage(format!("--otlp {why}"))),
+        None => Ok(()),
+    }
 }
 
 /// `ferry node`
@@ -179,6 +193,9 @@ pub(crate) struct NodeArgs {
     /// Authority that the coordinator's certificate is by, where that is not its own one: PEM.
     #[arg(long, env = "FERRY_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Send spans of runs to this collector of OpenTelemetry, over HTTP with protobuf, such as http://127.0.0.1:4318.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    otlp: Option<String>,
 }
 
 /// How the node becomes known to a coordinator at this address.
@@ -213,7 +230,10 @@ pub(crate) async fn node(args: NodeArgs) -> Result<(), CliError> {
         health: args.health,
         membership,
     };
-    ferry_node::run(config, interrupt()).await.map_err(|e| CliError::Failed(e.to_string()))
+    open_spans(args.otlp.as_deref(), "ferry-node")?;
+    let result = ferry_node::run(config, interrupt()).await.map_err(|e| CliError::Failed(e.to_string()));
+    spans::flush().await;
+    result
 }
 
 fn host_name() -> String {

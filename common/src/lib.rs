@@ -8,6 +8,7 @@ pub mod id;
 pub mod link;
 pub mod plan;
 pub mod scalar;
+pub mod spans;
 pub mod staging;
 pub mod storage;
 pub mod telemetry;

@@ -203,16 +203,16 @@ impl Core {
                     return Ok(false);
                 }
             }
-            let code = failure.as_ref().map(|failure| failure.code);
-            unit.last_failure = failure.or(unit.last_failure);
-            let to = unit.state.name();
+            unit.last_failure = failure.clone().or(unit.last_failure);
+            let (to, attempt, node) = (unit.state.name(), unit.attempts, unit.node_name.clone());
             match self.commit(vec![Write::UpdateUnit(Box::new(unit))]).await {
                 Ok(()) => {
-                    if let Some(code) = code {
-                        self.meters.attempt_failed(code);
+                    if let Some(Failure { code, message, .. }) = &failure {
+                        self.meters.attempt_failed(*code);
+                        tracing::warn!(%run, unit = %number, attempt, node, %code, "attempt failed: {message}");
                     }
                     if from != to {
-                        tracing::info!(%run, unit = %number, from, to, "unit changes");
+                        tracing::info!(%run, unit = %number, attempt, node, from, to, "unit changes");
                         self.forget_progress(run, number);
                         self.ring();
                         if from == "Leased" || to == "Pending" {

@@ -15,6 +15,7 @@ use ferry_common::{
     clock::{Clock, Millis},
     failure::{Code, Failure},
     id::{RunId, RuntimeName, UnitNumber},
+    spans::{self, Span, SpanOf},
     unit::Counters,
 };
 use ferry_kusto::{
@@ -289,6 +290,7 @@ impl Core {
                         self.tell_nodes();
                         if new.state.is_final() {
                             self.meters.run_ended(new.state.name(), new.state.failure().map(|failure| failure.code));
+                            spans::send(|| span_of(&new, self.now()));
                         }
                     }
                     self.ring();
@@ -339,4 +341,17 @@ impl Core {
         })
         .await
     }
+}
+
+/// The span of a run that has ended.
+fn span_of(run: &RunRow, now: Millis) -> Span {
+    let ended = run.times.ended.unwrap_or(now);
+    let totals = run.totals.unwrap_or_default();
+    Span::new(&run.id, SpanOf::Run, spans::time_of(run.times.submitted), spans::time_of(ended))
+        .word("activity", run.activity.name.clone())
+        .word("state", run.state.name())
+        .count("files", run.files)
+        .count("bytes", totals.units.counters.data_read_bytes)
+        .count("rows", totals.commands.rows_confirmed)
+        .failure(run.state.failure().map(|failure| failure.code))
 }

@@ -2,13 +2,13 @@
 //! Nothing here counts by run: runs come and go. `docs/metrics.md` lists everything.
 
 use crate::{core::Core, report, state::run::RunState, store::StoreError};
-use ferry_common::clock::Millis;
+use ferry_common::{clock::Millis, spans};
 use prometheus_client::{
     encoding::{
         EncodeLabelSet,
         text::{encode_eof, encode_registry},
     },
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use std::{sync::atomic::AtomicU64, time::Duration};
@@ -100,6 +100,9 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
     oldest.set(oldest_queued.as_secs_f64());
     let age = "Time since the oldest run was submitted that is not admitted yet; 0 without one";
     registry.register("ferry_queued_run_age_seconds", age, oldest);
+    let dropped = Counter::<u64>::default();
+    dropped.inc_by(spans::dropped());
+    registry.register("ferry_trace_spans_dropped", "Spans that no collector has taken", dropped);
     let mut text = String::new();
     core.meters.encode(&mut text);
     // Writing to memory does not fail.

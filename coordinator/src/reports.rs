@@ -87,7 +87,6 @@ impl Core {
                 return Ok(!is_taken);
             }
             Event::Failed(failure) => {
-                tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, code = %failure.code, "attempt failed: {}", failure.message);
                 let limit = self.retry_limit(run, key.unit);
                 UnitEvent::AttemptFailed { token, failure: failure.clone(), limit }
             }
@@ -153,7 +152,7 @@ impl Core {
             acks.push((report.sequence, !is_taken));
         }
         let Taking { unit, mut writes, staged_bytes, completed, is_broken, .. } = taking;
-        let to = unit.state.name();
+        let (to, node) = (unit.state.name(), unit.node_name.clone());
         let has_ended = unit.state.lease().is_none();
         if !writes.is_empty() || has_ended {
             // The unit's revision fences: whoever takes the lease away meanwhile wins, and this is read again.
@@ -162,7 +161,7 @@ impl Core {
             self.meters.chunk_staged(staged_bytes);
         }
         if has_ended {
-            tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, to, "attempt has ended");
+            tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node, to, "attempt has ended");
             let known = self.forget_progress(&key.run, key.unit);
             if let Some(counters) = completed {
                 self.meters.unit_staged(known, counters);
@@ -262,7 +261,7 @@ impl Taking<'_> {
         // The cluster will be let read this blob: only one of this attempt may be named.
         let expected = staging::blob_name(&key.run, key.unit, key.attempt, chunk.number, "");
         if !chunk.blob.starts_with(&expected) || chunk.blob.len() > expected.len() + EXTENSION_BYTES_MAX {
-            tracing::error!(run = %key.run, unit = %key.unit, "a chunk names a blob that is not its attempt's");
+            tracing::error!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node = self.unit.node_name, "a chunk names a blob that is not its attempt's");
             return Ok(false);
         }
         let at = match self.chunks.binary_search_by_key(&chunk.number, |row| row.chunk.number) {
@@ -295,7 +294,7 @@ impl Taking<'_> {
                 self.chunks.len(),
                 counters.rows_read
             ));
-            tracing::error!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "{}", failure.message);
+            tracing::error!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node = unit.node_name, "{}", failure.message);
             let limit = self.core.retry_limit(run, key.unit);
             let failed = UnitEvent::AttemptFailed { token, failure: failure.clone(), limit };
             unit.state = unit.state.clone().apply(failed)?;

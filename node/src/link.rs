@@ -127,7 +127,7 @@ where
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
     let bandwidth = Bandwidth::new(config.bandwidth.clone());
-    let slots = Slots::new(config.slots, config.roots.clone(), bandwidth, meters.clone());
+    let slots = Slots::new(&config.name, config.slots, config.roots.clone(), bandwidth, meters.clone());
     let mut link = Link {
         node: NodeId::generate(),
         client,

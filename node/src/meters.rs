@@ -1,7 +1,7 @@
 //! What this life of a node has done and how long it took, counted for Prometheus and served on the health port. Counts are for
 //! people who watch: nothing is decided by them. `docs/metrics.md` lists them.
 
-use ferry_common::failure::Code;
+use ferry_common::{failure::Code, spans};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -64,6 +64,7 @@ pub(crate) struct Meters {
     block_failures: Family<OfCode, Counter>,
     attempts_failed: Family<OfCode, Counter>,
     link_failures: Family<OfStatus, Counter>,
+    spans_dropped: Counter,
 }
 
 impl Default for Meters {
@@ -80,6 +81,7 @@ impl Default for Meters {
             block_failures: Family::default(),
             attempts_failed: Family::default(),
             link_failures: Family::default(),
+            spans_dropped: Counter::default(),
         };
         // A series that is not there before its first event hides that event from `increase`.
         for code in Code::ALL {
@@ -108,6 +110,8 @@ impl Meters {
         r.register("ferry_node_attempts_failed", attempts, self.attempts_failed.clone());
         let link = "Calls to the coordinator that failed and are made again, by status of gRPC";
         r.register("ferry_node_link_failures", link, self.link_failures.clone());
+        let spans = "Spans that no collector has taken";
+        r.register("ferry_node_trace_spans_dropped", spans, self.spans_dropped.clone());
         self
     }
 
@@ -159,6 +163,7 @@ impl Meters {
     pub(crate) fn render(&self, is_linked: bool) -> String {
         self.take_readings();
         self.link_up.set(i64::from(is_linked));
+        self.spans_dropped.inc_by(spans::dropped().saturating_sub(self.spans_dropped.get()));
         let mut text = String::new();
         // Writing to memory does not fail.
         let _ = encode(&mut text, &self.registry);

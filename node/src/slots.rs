@@ -13,9 +13,10 @@ use crate::{
 use ferry_common::{
     failure::Failure,
     id::RunId,
+    spans::{self, Span, SpanOf},
     storage::Signer,
     timetable::Timetable,
-    unit::{AttemptKey, BlobAsk, Counters, Event, Grant, Report, SignedBlobs, StagingTarget, Work},
+    unit::{AttemptKey, BlobAsk, Chunk, Counters, Event, Grant, Report, SignedBlobs, StagingTarget, Work},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,6 +24,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -128,6 +130,8 @@ pub(crate) struct Held {
 /// The attempts of a node.
 #[derive(Clone)]
 pub(crate) struct Slots {
+    /// Name of the node, for logs and spans.
+    node: Arc<str>,
     running: Arc<Mutex<HashMap<AttemptKey, Running>>>,
     outbox: Arc<Outbox>,
     roots: Roots,
@@ -140,10 +144,11 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(count: u32, roots: Roots, bandwidth: Bandwidth, meters: Arc<Meters>) -> Self {
+    pub(crate) fn new(node: &str, count: u32, roots: Roots, bandwidth: Bandwidth, meters: Arc<Meters>) -> Self {
         meters.slots(count);
         meters.busy(0);
         Self {
+            node: node.into(),
             running: Arc::default(),
             outbox: Arc::new(Outbox::new()),
             roots,
@@ -240,7 +245,7 @@ impl Slots {
             all.insert(key.clone(), running);
             self.meters.busy(all.len());
         }
-        tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt begins");
+        tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node = &*self.node, "attempt begins");
         // Made before the share is told that comes with the grant.
         let of_run = match &grant.work {
             Work::Copy(copy) => copy.settings.bandwidth.as_ref().map(|table| self.bandwidth_of(&key.run, table)),
@@ -248,6 +253,7 @@ impl Slots {
         };
         let throttle = Throttle::new(self.bandwidth.clone(), of_run);
         let slots = self.clone();
+        let (began, seen) = (SystemTime::now(), progress.clone());
         tokio::spawn(async move {
             let path = match &grant.work {
                 Work::List { source, .. } => source.folder_path.clone(),
@@ -261,13 +267,16 @@ impl Slots {
                 Err(_) => Some(Event::Failed(copy::panicked(&path))),
             };
             let event = event.or_else(|| gives_back.load(Ordering::SeqCst).then_some(Event::GivenBack));
+            spans::send(|| slots.span_of(&key, began, seen.counters(), event.as_ref()));
             if let Some(event) = event {
                 match &event {
                     Event::Failed(failure) => {
                         slots.meters.attempt_failed(failure.code);
-                        tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, code = %failure.code, "attempt failed: {}", failure.message);
+                        tracing::warn!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node = &*slots.node, code = %failure.code, "attempt failed: {}", failure.message);
                     }
-                    _ => tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, "attempt ends"),
+                    _ => {
+                        tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node = &*slots.node, "attempt ends")
+                    }
                 }
                 slots.outbox.push(key.clone(), event).await;
             }
@@ -302,8 +311,12 @@ impl Slots {
         let key = grant.key;
         match grant.work {
             Work::Copy(work) => {
-                let (outbox, of) = (self.outbox.clone(), key.clone());
-                let staged = move |chunk| {
+                let (outbox, of, node) = (self.outbox.clone(), key.clone(), self.node.clone());
+                let mut since = SystemTime::now();
+                let staged = move |chunk: Chunk| {
+                    // A chunk begins where the one before it ends.
+                    let began = std::mem::replace(&mut since, SystemTime::now());
+                    spans::send(|| chunk_span(&of, &node, &chunk, began, since));
                     let (outbox, key) = (outbox.clone(), of.clone());
                     async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
                 };
@@ -343,13 +356,28 @@ impl Slots {
         }
     }
 
+    /// The span of an attempt that has ended, well or not.
+    fn span_of(&self, key: &AttemptKey, began: SystemTime, counters: Counters, event: Option<&Event>) -> Span {
+        let (state, failure) = match event {
+            Some(Event::Failed(failure)) => ("failed", Some(failure.code)),
+            Some(Event::Completed { .. } | Event::Listed(_)) => ("completed", None),
+            Some(Event::GivenBack | Event::ChunkStaged(_)) | None => ("stopped", None),
+        };
+        Span::new(&key.run, SpanOf::Attempt(key.unit, key.attempt), began, SystemTime::now())
+            .word("node", &*self.node)
+            .word("state", state)
+            .count("bytes", counters.data_read_bytes)
+            .count("rows", counters.rows_read)
+            .failure(failure)
+    }
+
     /// Ends an attempt that is not wanted any more. When it has ended, and writes nothing more, the unit is given back.
     pub(crate) fn stop(&self, key: &AttemptKey, reason: &str) {
         if let Some(running) = self.lock().get(key)
             && !running.stop.is_cancelled()
         {
             running.gives_back.store(true, Ordering::SeqCst);
-            tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, reason, "attempt is stopped");
+            tracing::info!(run = %key.run, unit = %key.unit, attempt = %key.attempt, node = &*self.node, reason, "attempt is stopped");
             running.stop.cancel();
         }
         self.outbox.drop_all_of(key);
@@ -371,4 +399,13 @@ impl Slots {
             self.stop(&report.key, "the lease is another node's by now");
         }
     }
+}
+
+/// The span of a chunk whose blob is committed.
+fn chunk_span(key: &AttemptKey, node: &str, chunk: &Chunk, began: SystemTime, ended: SystemTime) -> Span {
+    Span::new(&key.run, SpanOf::Chunk(key.unit, key.attempt, chunk.number), began, ended)
+        .word("node", node)
+        .count("bytes", chunk.raw_bytes)
+        .count("stagedBytes", chunk.staged_bytes)
+        .count("rows", chunk.rows)
 }

@@ -22,12 +22,14 @@ pub struct ClusterOptions {
     pub lent_rights: String,
     /// Put a relay into every connection between the programs.
     pub relayed: bool,
+    /// A collector of spans; empty: none.
+    pub collector: String,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        let (fault, store, lent_rights) = (String::new(), String::new(), String::new());
-        Self { nodes: 3, slots: 1, fault, store, queued: false, lent_rights, relayed: false }
+        let (fault, store, lent_rights, collector) = (String::new(), String::new(), String::new(), String::new());
+        Self { nodes: 3, slots: 1, fault, store, queued: false, lent_rights, relayed: false, collector }
     }
 }
 
@@ -47,6 +49,7 @@ pub struct Cluster {
     http_port: u16,
     http: reqwest::Client,
     store: String,
+    collector: String,
     queued: bool,
     lent_rights: String,
     /// A second coordinator on the same store.
@@ -125,7 +128,8 @@ impl Cluster {
         });
         let seen = relays.as_ref().and_then(|r| r.stores.as_ref()).map(|r| at_port(&store, r[0].port()));
         let seen = seen.as_ref().unwrap_or(&store);
-        let coordinator = start_coordinator(&folder, &azurite, seen, "coordinator", grpc_port, http_port);
+        let collector = options.collector.clone();
+        let coordinator = start_coordinator(&folder, &azurite, seen, &collector, "coordinator", grpc_port, http_port);
         let mut cluster = Self {
             folder,
             azurite,
@@ -137,6 +141,7 @@ impl Cluster {
             http_port,
             http: reqwest::Client::new(),
             store,
+            collector,
             queued: options.queued,
             lent_rights: options.lent_rights,
             second: None,
@@ -203,7 +208,8 @@ impl Cluster {
             "--allow-root".into(),
             self.source().display().to_string(),
         ];
-        Program::ferry(&arguments, &[], self.folder.path().join(format!("{name}.log")))
+        let environment = [(COLLECTOR_VARIABLE, self.collector.clone())];
+        Program::ferry(&arguments, &environment, self.folder.path().join(format!("{name}.log")))
     }
 
     /// Kills the coordinator without a word, and starts it again on the same store.
@@ -222,10 +228,12 @@ impl Cluster {
         let store = self.store_of(number);
         if number == 0 {
             let (grpc, http) = (self.grpc_port, self.http_port);
-            self.coordinator = start_coordinator(&self.folder, &self.azurite, &store, "coordinator", grpc, http);
+            let (folder, azurite, collector) = (&self.folder, &self.azurite, &self.collector);
+            self.coordinator = start_coordinator(folder, azurite, &store, collector, "coordinator", grpc, http);
         } else {
             let (grpc, http) = self.second_ports;
-            self.second = Some(start_coordinator(&self.folder, &self.azurite, &store, "second", grpc, http));
+            let (folder, azurite, collector) = (&self.folder, &self.azurite, &self.collector);
+            self.second = Some(start_coordinator(folder, azurite, &store, collector, "second", grpc, http));
         }
     }
 
@@ -495,7 +503,18 @@ fn faketime() -> Option<String> {
         .find(|p| fs::exists(p).unwrap_or(false))
 }
 
-fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &str, grpc: u16, http: u16) -> Program {
+/// Names a collector of spans; empty is as none.
+const COLLECTOR_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+fn start_coordinator(
+    folder: &TempDir,
+    azurite: &Azurite,
+    store: &str,
+    collector: &str,
+    name: &str,
+    grpc: u16,
+    http: u16,
+) -> Program {
     let arguments = [
         "coordinator".into(),
         "--grpc".into(),
@@ -511,6 +530,7 @@ fn start_coordinator(folder: &TempDir, azurite: &Azurite, store: &str, name: &st
         ("FERRY_TEST_KEY", azurite.key().to_owned()),
         ("FERRY_TEST_EXPIRED_SAS", azurite.expired_sas()),
         ("FERRY_STORE", store.to_owned()),
+        (COLLECTOR_VARIABLE, collector.to_owned()),
     ];
     if name == "second" {
         environment.push(("FERRY_TEST_SECOND_KEY", azurite.key().to_owned()));

@@ -21,3 +21,4 @@ mod schedules;
 mod screen;
 mod storage;
 mod stores;
+mod traces;

@@ -28,6 +28,8 @@ use ferry_common::{
     activity::{Activity, Ingestion, Publish},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact},
+    id::{ChunkNumber, RunId},
+    spans::{self, Span, SpanOf},
 };
 use ferry_kusto::{
     Client, ClientOptions, Engine, KustoError, RequestId,
@@ -138,6 +140,7 @@ pub(crate) struct Step {
 /// Follows the commands of one run. Everything it remembers may be lost: the store has the rest.
 pub(crate) struct Ingester {
     core: Arc<Core>,
+    run: RunId,
     client: Arc<dyn Engine>,
     /// Where blobs are handed over instead of sending commands.
     queue: Option<Arc<dyn Queued>>,
@@ -161,6 +164,7 @@ impl Ingester {
         Ok(Self {
             silent_since: None,
             unseen_since: None,
+            run: run.id.clone(),
             began: core.now(),
             client: core.sinks.open(&run.activity, REQUEST_TIMEOUT)?,
             queue: core.sinks.open_queue(&run.activity, REQUEST_TIMEOUT)?,
@@ -241,7 +245,7 @@ impl Ingester {
         if failure.retry == Retry::Never {
             step.failure.get_or_insert(failure);
         } else if self.last_failure.as_ref().is_none_or(|last| last.code != failure.code) {
-            tracing::warn!(code = %failure.code, "ingestion goes on after: {}", failure.message);
+            tracing::warn!(run = %self.run, code = %failure.code, "ingestion goes on after: {}", failure.message);
             self.last_failure = Some(failure);
         }
     }
@@ -347,10 +351,11 @@ impl Ingester {
     /// Applies an event to a command and stores it. `None`: another writer was there, or the state refused it.
     async fn change(&self, mut command: CommandRow, event: CommandEvent) -> Result<Option<CommandRow>, ChangeError> {
         let (from, outcome) = (command.state.name(), outcome_of(&event));
+        let sent = command.state.known_by().0.map(|sent| sent.at);
         command.state = match command.state.clone().apply(event) {
             Ok(state) => state,
             Err(refused) => {
-                tracing::warn!(run = %command.run, tag = command.tag, "{refused}");
+                tracing::warn!(run = %command.run, unit = %command.unit, chunk = command.chunk, tag = command.tag, "{refused}");
                 return Ok(None);
             }
         };
@@ -375,6 +380,11 @@ impl Ingester {
         let to = command.state.name();
         if from != to {
             tracing::info!(run = %command.run, unit = %command.unit, chunk = command.chunk, from, to, "ingest command changes");
+        }
+        if let Some(at) = sent
+            && matches!(command.state, CommandState::Confirmed { .. } | CommandState::Rejected { .. })
+        {
+            spans::send(|| span_of(&command, at, self.core.now()));
         }
         if matches!(command.state, CommandState::Confirmed { .. }) {
             self.core.meters.written(command.raw_bytes);
@@ -419,6 +429,20 @@ impl Ingester {
         self.core.commit(writes).await?;
         Ok(is_over.then_some(failure))
     }
+}
+
+/// The span of a command that has come to its end.
+fn span_of(command: &CommandRow, sent: Millis, now: Millis) -> Span {
+    let failure = match &command.state {
+        CommandState::Rejected { failure } => Some(failure.code),
+        _ => None,
+    };
+    let of = SpanOf::Command(command.unit, ChunkNumber(command.chunk));
+    Span::new(&command.run, of, spans::time_of(sent), spans::time_of(now))
+        .word("state", command.state.name())
+        .count("rows", command.rows)
+        .count("bytes", command.raw_bytes)
+        .failure(failure)
 }
 
 /// How a sending went on, where the event tells.

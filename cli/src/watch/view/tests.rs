@@ -186,7 +186,8 @@ fn no_size_of_a_window_is_a_panic() {
 #[test]
 fn colour_is_used_only_where_it_is_wanted() {
     for has_color in [false, true] {
-        let model = Model { has_color, ..copying() };
+        let mut model = copying();
+        model.has_color = has_color;
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         terminal.draw(|frame| render(frame, &model)).unwrap();
         let is_colored = |cell: &ratatui::buffer::Cell| cell.fg != Color::Reset || cell.bg != Color::Reset;
