@@ -4,7 +4,7 @@ use crate::output::{self, CliError, OutputFormat, cell};
 use clap::Args as ClapArgs;
 use ferry_kusto::{
     Client, ClientOptions, RequestId, Table,
-    auth::{EntraIdentity, EntraTokens, NoAuth, StaticBearer, TokenProvider},
+    auth::{CertificatePlace, EntraIdentity, EntraTokens, NoAuth, StaticBearer, TokenProvider},
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -17,7 +17,8 @@ pub(crate) enum AuthArg {
     None,
     /// With the bearer token in the environment variable FERRY_ADX_TOKEN.
     Bearer,
-    /// As an application of Entra ID: AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET.
+    /// As an application of Entra ID: AZURE_TENANT_ID, AZURE_CLIENT_ID, and AZURE_CLIENT_SECRET or
+    /// AZURE_CLIENT_CERTIFICATE_PATH (PEM, RSA).
     ServicePrincipal,
     /// As this Azure machine; AZURE_CLIENT_ID names a user-assigned identity.
     ManagedIdentity,
@@ -27,10 +28,14 @@ pub(crate) enum AuthArg {
     AzureCli,
 }
 
-/// Variables of Microsoft's own tools.
-const TENANT_VARIABLE: &str = "AZURE_TENANT_ID";
-const CLIENT_VARIABLE: &str = "AZURE_CLIENT_ID";
+/// Variable of Microsoft's own tools.
 const SECRET_VARIABLE: &str = "AZURE_CLIENT_SECRET";
+
+/// The application that the environment names.
+fn principal() -> Result<EntraIdentity, CliError> {
+    let lacks = |name: String| CliError::Usage(format!("this --auth needs {name} in the environment"));
+    EntraIdentity::principal_of_environment().map_err(lacks)
+}
 
 impl AuthArg {
     /// As an activity has it. Secrets stay where they are: they are named.
@@ -38,15 +43,20 @@ impl AuthArg {
         Ok(match self {
             Self::None => json!({"type": "none"}),
             Self::Bearer => json!({"type": "bearer", "token": {"secret": format!("env:{TOKEN_VARIABLE}")}}),
-            Self::ServicePrincipal => json!({
-                "type": "servicePrincipal",
-                "tenant": variable(TENANT_VARIABLE)?,
-                "servicePrincipalId": variable(CLIENT_VARIABLE)?,
-                "servicePrincipalKey": {"secret": format!("env:{SECRET_VARIABLE}")},
-            }),
-            Self::ManagedIdentity => match std::env::var(CLIENT_VARIABLE) {
-                Ok(id) => json!({"type": "managedIdentity", "clientId": id}),
-                Err(_) => json!({"type": "managedIdentity"}),
+            Self::ServicePrincipal => match principal()? {
+                EntraIdentity::CertifiedPrincipal { tenant, id, certificate: CertificatePlace::File(path) } => json!({
+                    "type": "servicePrincipal", "tenant": tenant, "servicePrincipalId": id,
+                    "servicePrincipalCertificate": {"secret": format!("file:{}", std::path::absolute(path)?.display())},
+                }),
+                EntraIdentity::ServicePrincipal { tenant, id, .. } => json!({
+                    "type": "servicePrincipal", "tenant": tenant, "servicePrincipalId": id,
+                    "servicePrincipalKey": {"secret": format!("env:{SECRET_VARIABLE}")},
+                }),
+                other => return Err(CliError::Failed(format!("{other:?} is no application"))),
+            },
+            Self::ManagedIdentity => match EntraIdentity::managed_of_environment() {
+                EntraIdentity::Managed { client_id: Some(id) } => json!({"type": "managedIdentity", "clientId": id}),
+                _ => json!({"type": "managedIdentity"}),
             },
             Self::WorkloadIdentity => json!({"type": "workloadIdentity"}),
             Self::AzureCli => json!({"type": "azureCli"}),
@@ -62,12 +72,8 @@ impl AuthArg {
         let identity = match self {
             Self::None => return Ok(Arc::new(NoAuth)),
             Self::Bearer => return Ok(Arc::new(StaticBearer::new(variable(TOKEN_VARIABLE)?))),
-            Self::ServicePrincipal => EntraIdentity::ServicePrincipal {
-                tenant: variable(TENANT_VARIABLE)?,
-                id: variable(CLIENT_VARIABLE)?,
-                secret: variable(SECRET_VARIABLE)?,
-            },
-            Self::ManagedIdentity => EntraIdentity::Managed { client_id: std::env::var(CLIENT_VARIABLE).ok() },
+            Self::ServicePrincipal => principal()?,
+            Self::ManagedIdentity => EntraIdentity::managed_of_environment(),
             Self::WorkloadIdentity => EntraIdentity::Workload,
             Self::AzureCli => EntraIdentity::AzureCli,
         };

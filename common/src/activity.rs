@@ -6,6 +6,7 @@ use crate::{
     id::RuntimeName,
     scalar::ScalarType,
     timetable::Timetable,
+    vault::VaultSecret,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -430,12 +431,31 @@ pub struct Auth {
     /// The application's secret, with `type: servicePrincipal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_principal_key: Option<SecretRef>,
+    /// The application's certificate and its key instead of a secret, with `type: servicePrincipal`: PEM, RSA. A file is read again
+    /// whenever a token is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_principal_certificate: Option<SecretRef>,
     /// Client id of a user-assigned identity, with `type: managedIdentity`. Default: the machine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
 }
 
 impl Auth {
+    /// The secrets that it names, each with its key.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretRef)> {
+        let all = [
+            ("token", &self.token),
+            ("servicePrincipalKey", &self.service_principal_key),
+            ("servicePrincipalCertificate", &self.service_principal_certificate),
+        ];
+        all.into_iter().filter_map(|(key, reference)| Some((key, reference.as_ref()?)))
+    }
+
+    /// The secret that it stands on; one at most goes with each kind.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        self.secrets().next().map(|(_, reference)| reference)
+    }
+
     /// What is wrong with it; `at` says where it stands.
     fn check(&self, at: &str) -> Result<(), String> {
         let is_principal = self.kind == AuthType::ServicePrincipal;
@@ -445,7 +465,8 @@ impl Auth {
             ("token", self.token.is_some(), self.kind == AuthType::Bearer, true),
             ("tenant", self.tenant.is_some(), is_principal, true),
             ("servicePrincipalId", self.service_principal_id.is_some(), is_principal, true),
-            ("servicePrincipalKey", self.service_principal_key.is_some(), is_principal, true),
+            ("servicePrincipalKey", self.service_principal_key.is_some(), is_principal, false),
+            ("servicePrincipalCertificate", self.service_principal_certificate.is_some(), is_principal, false),
             ("clientId", self.client_id.is_some(), is_managed, false),
         ] {
             if is_given && !wants {
@@ -454,6 +475,11 @@ impl Auth {
             if wants && needs && !is_given {
                 return Err(format!("{at}: type {name} needs {key}"));
             }
+        }
+        if is_principal && self.service_principal_key.is_some() == self.service_principal_certificate.is_some() {
+            return Err(format!(
+                "{at}: type {name} needs servicePrincipalKey or servicePrincipalCertificate, one of them"
+            ));
         }
         Ok(())
     }
@@ -468,7 +494,7 @@ pub enum AuthType {
     None,
     /// A given bearer token.
     Bearer,
-    /// An application of Entra ID with a secret.
+    /// An application of Entra ID with a secret or a certificate.
     ServicePrincipal,
     /// The managed identity of the Azure machine that the coordinator runs on.
     ManagedIdentity,
@@ -492,11 +518,11 @@ impl AuthType {
     }
 }
 
-/// Names a secret: `{secret: env:NAME}` or `{secret: file:/path}`.
+/// Names a secret: `{secret: env:NAME}`, `{secret: file:/path}` or `{secret: keyvault:https://NAME.vault.azure.net/secrets/SECRET}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
-    /// `env:NAME` or `file:PATH`.
+    /// `env:NAME`, `file:PATH` or `keyvault:ADDRESS`.
     pub secret: String,
 }
 
@@ -522,16 +548,42 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlace<'a> {
+    /// A variable of the program's environment.
+    Variable(&'a str),
+    /// A file.
+    File(&'a str),
+    /// A Key Vault of Azure: for the coordinator alone, who signs in there.
+    Vault(VaultSecret),
+}
+
 impl SecretRef {
-    /// Reads the secret. Fails with [`Code::SecretMissing`], naming the reference and never the secret.
+    /// Where the secret is, or what is wrong with the reference. That text may be the secret itself, and is not repeated.
+    pub fn place(&self) -> Result<SecretPlace<'_>, String> {
+        match self.secret.split_once(':') {
+            Some(("env", name)) => Ok(SecretPlace::Variable(name)),
+            Some(("file", path)) => Ok(SecretPlace::File(path)),
+            Some(("keyvault", address)) => VaultSecret::parse(address).map(SecretPlace::Vault),
+            _ => Err("a secret must be named as {secret: env:NAME}, {secret: file:PATH} or {secret: keyvault:ADDRESS}"
+                .to_owned()),
+        }
+    }
+
+    /// Reads the secret, where that needs no sign-in. Fails with [`Code::SecretMissing`], naming the reference and never the
+    /// secret.
     pub fn resolve(&self) -> Result<Secret, Failure> {
         let missing = |why: String| Failure::settings(Code::SecretMissing, format!("secret {}: {why}", self.secret));
-        let text = match self.secret.split_once(':') {
-            Some(("env", name)) => std::env::var(name)
+        let text = match self.place().map_err(|why| Failure::settings(Code::SecretMissing, why))? {
+            SecretPlace::Variable(name) => std::env::var(name)
                 .map_err(|_| missing(format!("environment variable {name} is not set for this program")))?,
-            Some(("file", path)) => std::fs::read_to_string(path).map_err(|e| missing(e.to_string()))?,
-            // Perhaps the secret itself: it is not repeated.
-            _ => return Err(Failure::settings(Code::SecretMissing, "a secret must be named as env:NAME or file:PATH")),
+            SecretPlace::File(path) => std::fs::read_to_string(path).map_err(|e| missing(e.to_string()))?,
+            SecretPlace::Vault(_) => {
+                return Err(missing(
+                    "Key Vault is asked by the coordinator, for sink and staging; name this one as env:NAME or file:PATH".to_owned(),
+                ));
+            }
         };
         let text = text.trim();
         if text.is_empty() { Err(missing("is empty".to_owned())) } else { Ok(Secret(text.to_owned())) }
@@ -786,22 +838,16 @@ impl Activity {
     }
 
     fn check(&self) -> Result<(), String> {
-        let of_staging = self.staging.auth.as_ref().and_then(|auth| auth.service_principal_key.clone());
-        let secrets = [
-            ("sink.auth.token", &self.sink.auth.token),
-            ("sink.auth.servicePrincipalKey", &self.sink.auth.service_principal_key),
-            ("staging.auth.servicePrincipalKey", &of_staging),
-            ("staging.accountKey", &self.staging.account_key),
-            ("staging.sas", &self.staging.sas),
-        ];
-        for (place, reference) in secrets {
-            let is_named = |r: &SecretRef| r.secret.starts_with("env:") || r.secret.starts_with("file:");
-            if reference.as_ref().is_some_and(|r| !is_named(r)) {
-                // Perhaps the secret itself: it is not repeated.
-                return Err(format!(
-                    "{place}: a secret must be named as {{secret: env:NAME}} or {{secret: file:PATH}}"
-                ));
-            }
+        let mut secrets = Vec::new();
+        for (at, auth) in [("sink.auth", Some(&self.sink.auth)), ("staging.auth", self.staging.auth.as_ref())] {
+            let named = auth.into_iter().flat_map(Auth::secrets);
+            secrets.extend(named.map(|(key, reference)| (format!("{at}.{key}"), reference)));
+        }
+        for (key, reference) in [("accountKey", &self.staging.account_key), ("sas", &self.staging.sas)] {
+            secrets.extend(reference.iter().map(|reference| (format!("staging.{key}"), reference)));
+        }
+        for (at, reference) in secrets {
+            reference.place().map_err(|why| format!("{at}: {why}"))?;
         }
         self.source.check()?;
         self.sink.check(&self.source)?;

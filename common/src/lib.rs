@@ -15,6 +15,7 @@ pub mod telemetry;
 pub mod timetable;
 pub mod trust;
 pub mod unit;
+pub mod vault;
 pub mod wire;
 
 /// Installs the TLS provider that every client of this process uses. Calling it again changes nothing.

@@ -121,3 +121,51 @@ fn what_opens_storage_goes_to_storage_alone() {
         assert!(Activity::parse(&text, "a.yaml").is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_sign_in_stands_on_one_secret_that_is_named() {
+    let principal = |more: &str| format!("auth: {{type: servicePrincipal, tenant: t, servicePrincipalId: i{more}}}");
+    let key = ", servicePrincipalKey: {secret: 'env:K'}";
+    let certificate = ", servicePrincipalCertificate: {secret: 'file:/etc/ferry/application.pem'}";
+    let vault = ", servicePrincipalKey: {secret: 'keyvault:https://v.vault.azure.net/secrets/k'}";
+    for (case, auth, words) in [
+        ("a secret", principal(key), None),
+        ("a certificate", principal(certificate), None),
+        ("a secret in a vault", principal(vault), None),
+        ("both", principal(&format!("{key}{certificate}")), Some("servicePrincipalKey or servicePrincipalCertificate")),
+        ("neither", principal(""), Some("servicePrincipalKey or servicePrincipalCertificate")),
+        (
+            "a certificate for no application",
+            format!("auth: {{type: managedIdentity{certificate}}}"),
+            Some("servicePrincipalCertificate does not go with"),
+        ),
+        (
+            "a secret as it is",
+            principal(", servicePrincipalKey: {secret: hunter2}"),
+            Some("sink.auth.servicePrincipalKey: a secret must be named"),
+        ),
+        (
+            "a vault of somebody else",
+            principal(", servicePrincipalKey: {secret: 'keyvault:https://evil.example/secrets/k'}"),
+            Some("sink.auth.servicePrincipalKey: keyvault:"),
+        ),
+    ] {
+        let text = GOOD.replace("  createTable: true", &format!("  createTable: true\n  {auth}"));
+        let parsed = Activity::parse(&text, "a.yaml");
+        match words {
+            None => assert!(parsed.is_ok(), "{case}: {parsed:?}"),
+            Some(words) => {
+                let message = parsed.unwrap_err().message;
+                assert!(message.contains(words) && !message.contains("hunter2"), "{case}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_a_vault_is_no_matter_of_this_program() {
+    let reference = SecretRef { secret: "keyvault:https://v.vault.azure.net/secrets/k".to_owned() };
+    let failure = reference.resolve().unwrap_err();
+    assert_eq!(failure.code, Code::SecretMissing);
+    assert!(failure.message.contains("asked by the coordinator"), "{}", failure.message);
+}

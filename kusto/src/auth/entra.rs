@@ -1,15 +1,20 @@
 //! Tokens of Entra ID, for clusters and for storage.
 
-use super::{TokenError, TokenProvider};
+use super::{
+    TokenError, TokenProvider,
+    certificate::{CertificateAssertion, CertificatePlace},
+    kept::Kept,
+};
 use async_trait::async_trait;
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
     credentials::{Secret, TokenCredential},
-    http::{ClientOptions, RetryOptions},
+    http::{ClientOptions, RetryOptions, Transport},
 };
 use azure_identity::{
-    AzureCliCredential, ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
-    ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
+    AzureCliCredential, ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
 use serde::Deserialize;
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,6 +26,14 @@ pub const STORAGE_RESOURCE: &str = "https://storage.azure.com";
 const KUSTO_RESOURCE: &str = "https://kusto.kusto.windows.net";
 /// Names the authority that sign-ins go to, whatever a cluster says: the variable of Microsoft's own libraries.
 const AUTHORITY_VARIABLE: &str = "AZURE_AUTHORITY_HOST";
+/// The authority of the public cloud.
+const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
+/// The rest of what names an application, for Microsoft's own tools: its tenant, and its secret or a file with its certificate.
+const TENANT_VARIABLE: &str = "AZURE_TENANT_ID";
+/// Names an application, or an identity that is assigned to the machine, by its id.
+const CLIENT_VARIABLE: &str = "AZURE_CLIENT_ID";
+const SECRET_VARIABLE: &str = "AZURE_CLIENT_SECRET";
+const CERTIFICATE_VARIABLE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
 /// Time for a token, tries included. What cannot be had in it is tried again by whoever asked.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +52,15 @@ pub enum EntraIdentity {
         /// Its secret.
         secret: String,
     },
+    /// An application with a certificate.
+    CertifiedPrincipal {
+        /// Its tenant.
+        tenant: String,
+        /// Its id (client id, application id).
+        id: String,
+        /// Its certificate and the key of that.
+        certificate: CertificatePlace,
+    },
     /// The identity of the machine, or one that is assigned to it.
     Managed {
         /// Client id of the assigned one.
@@ -54,10 +76,33 @@ impl fmt::Debug for EntraIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ServicePrincipal { tenant, id, .. } => write!(f, "ServicePrincipal({tenant}, {id})"),
+            Self::CertifiedPrincipal { tenant, id, certificate } => {
+                write!(f, "CertifiedPrincipal({tenant}, {id}, {certificate:?})")
+            }
             Self::Managed { client_id } => write!(f, "Managed({client_id:?})"),
             Self::Workload => f.write_str("Workload"),
             Self::AzureCli => f.write_str("AzureCli"),
         }
+    }
+}
+
+impl EntraIdentity {
+    /// The application that the environment names, as for Microsoft's own tools. Fails with what is missing there.
+    pub fn principal_of_environment() -> Result<Self, String> {
+        let named = |name: &str| std::env::var(name).map_err(|_| name.to_owned());
+        let (tenant, id) = (named(TENANT_VARIABLE)?, named(CLIENT_VARIABLE)?);
+        match (named(SECRET_VARIABLE), named(CERTIFICATE_VARIABLE)) {
+            (Ok(secret), _) => Ok(Self::ServicePrincipal { tenant, id, secret }),
+            (_, Ok(path)) => {
+                Ok(Self::CertifiedPrincipal { tenant, id, certificate: CertificatePlace::File(path.into()) })
+            }
+            _ => Err(format!("{SECRET_VARIABLE} or {CERTIFICATE_VARIABLE}")),
+        }
+    }
+
+    /// The machine's identity, or the one that the environment names.
+    pub fn managed_of_environment() -> Self {
+        Self::Managed { client_id: std::env::var(CLIENT_VARIABLE).ok() }
     }
 }
 
@@ -71,6 +116,14 @@ fn refused(why: impl fmt::Display) -> TokenError {
 
 fn passing(why: impl fmt::Display) -> TokenError {
     TokenError { why: why.to_string(), is_passing: true }
+}
+
+/// Where an application of `tenant` gets its tokens, as the library has it.
+fn token_endpoint(authority: Option<&str>, tenant: &str) -> Result<String, TokenError> {
+    let named = std::env::var(AUTHORITY_VARIABLE).ok();
+    let host = named.as_deref().or(authority).unwrap_or(PUBLIC_AUTHORITY);
+    let url = reqwest::Url::parse(host).and_then(|url| url.join(&format!("/{tenant}/oauth2/v2.0/token")));
+    url.map(String::from).map_err(|e| refused(format!("sign-in at {host}: {e}")))
 }
 
 impl Entra {
@@ -91,12 +144,21 @@ impl Entra {
                 let secret = Secret::new(secret.clone());
                 ClientSecretCredential::new(tenant, id.clone(), secret, Some(options)).map(|c| c as _)
             }
+            EntraIdentity::CertifiedPrincipal { tenant, id, certificate } => {
+                let endpoint = token_endpoint(authority, tenant)?;
+                let assertion = CertificateAssertion::new(certificate.clone(), id.clone(), endpoint)
+                    .map_err(|why| refused(format!("sign-in at Entra ID: {why}")))?;
+                let options = ClientAssertionCredentialOptions { client_options };
+                ClientAssertionCredential::new(tenant.clone(), id.clone(), assertion, Some(options)).map(|c| c as _)
+            }
             EntraIdentity::Managed { client_id } => {
                 let user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
-                let options = ManagedIdentityCredentialOptions {
-                    user_assigned_id,
-                    ..ManagedIdentityCredentialOptions::default()
-                };
+                // What gives these tokens is at the machine itself: no proxy can reach it.
+                let direct = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+                let direct = direct.build().map_err(refused)?;
+                let client_options =
+                    ClientOptions { transport: Some(Transport::new(Arc::new(direct))), ..client_options };
+                let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
                 ManagedIdentityCredential::new(Some(options)).map(|c| c as _)
             }
             EntraIdentity::Workload => {
@@ -104,7 +166,8 @@ impl Entra {
                 options.credential_options.client_options = client_options;
                 WorkloadIdentityCredential::new(Some(options)).map(|c| c as _)
             }
-            EntraIdentity::AzureCli => AzureCliCredential::new(None).map(|c| c as _),
+            // A program that is started each time.
+            EntraIdentity::AzureCli => AzureCliCredential::new(None).map(|c| Arc::new(Kept::new(c)) as _),
         };
         credential.map(Self).map_err(|e| refused(format!("sign-in at Entra ID: {e}")))
     }
@@ -232,6 +295,23 @@ mod tests {
     fn an_identity_is_shown_without_its_secret() {
         let identity = EntraIdentity::ServicePrincipal { tenant: "t".into(), id: "i".into(), secret: "hidden".into() };
         assert_eq!(format!("{identity:?}"), "ServicePrincipal(t, i)");
+    }
+
+    #[test]
+    fn an_assertion_is_for_the_endpoint_of_its_authority() {
+        for authority in ["https://login.example", "https://login.example/"] {
+            let endpoint = token_endpoint(Some(authority), "contoso.example").unwrap();
+            assert_eq!(endpoint, "https://login.example/contoso.example/oauth2/v2.0/token");
+        }
+        assert_eq!(token_endpoint(None, "t").unwrap(), "https://login.microsoftonline.com/t/oauth2/v2.0/token");
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_refused_at_once() {
+        let certificate = CertificatePlace::File("/nowhere/application.pem".into());
+        let identity = EntraIdentity::CertifiedPrincipal { tenant: "t".into(), id: "i".into(), certificate };
+        let error = Entra::new(&identity, None).unwrap_err();
+        assert!(!error.is_passing && error.why.contains("/nowhere/application.pem"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Signing in: where a bearer token comes from.
 
+mod certificate;
 mod entra;
+mod kept;
 
+pub use certificate::CertificatePlace;
 pub use entra::{Entra, EntraIdentity, EntraTokens, STORAGE_RESOURCE};
 
 use async_trait::async_trait;
