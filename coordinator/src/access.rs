@@ -125,7 +125,7 @@ impl Access {
             StagingType::AzureBlob => {
                 let url = staging.container.as_deref().ok_or_else(|| invalid("staging.container is missing"))?;
                 if let Some(sas) = &staging.sas {
-                    let sas = sas.resolve()?;
+                    let sas = identities.secrets.resolve(sas).await?;
                     let sas = Secret::new(sas.expose().trim_start_matches('?').to_owned());
                     // Some other secret must not be sent to a server of the caller's choice.
                     let names =
@@ -146,7 +146,7 @@ impl Access {
                     return Ok(Self::Signed { container, key: Key::Delegated(Box::new(key)), integrity });
                 }
                 let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
-                Ok(Self::Signed { container, key: Key::Account(key.resolve()?), integrity })
+                Ok(Self::Signed { container, key: Key::Account(identities.secrets.resolve(key).await?), integrity })
             }
             StagingType::FromCluster => Err(invalid("staging that the cluster lends is opened by the cluster")),
         }

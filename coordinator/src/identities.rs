@@ -1,18 +1,21 @@
 //! Who the coordinator is at Entra ID: tokens for clusters, and keys by which it hands parts of its own access to storage
 //! on. Both are asked for once and kept until they end; nothing of them is stored.
 
+use crate::secrets::Secrets;
+use async_trait::async_trait;
 use azure_core::{
     http::{ClientOptions, RetryOptions, Transport, Url},
     time::OffsetDateTime,
 };
 use azure_storage_blob::{BlobServiceClient, BlobServiceClientOptions, models::KeyInfo};
 use ferry_common::{
-    activity::{Auth, AuthType},
+    activity::{Auth, AuthType, Secret, SecretPlace, SecretRef},
     clock::Millis,
     failure::{Code, Failure, Fault, Retry, redact, with_causes},
 };
 use ferry_kusto::auth::{
-    Entra, EntraIdentity, EntraTokens, NoAuth, STORAGE_RESOURCE, StaticBearer, TokenError, TokenProvider,
+    CertificatePlace, Entra, EntraIdentity, EntraTokens, NoAuth, STORAGE_RESOURCE, StaticBearer, TokenError,
+    TokenProvider,
 };
 use std::{
     collections::HashMap,
@@ -69,28 +72,52 @@ struct Asking {
 /// Everybody that the coordinator has signed in.
 #[derive(Default)]
 pub(crate) struct Identities {
+    /// What sign-ins and storage are opened with.
+    pub(crate) secrets: Secrets,
     clusters: Mutex<HashMap<(String, EntraIdentity), Arc<EntraTokens>>>,
     places: Mutex<HashMap<(String, EntraIdentity), Arc<Place>>>,
 }
 
-/// The identity that a sign-in names; `None` for what is no matter of Entra ID.
-fn identity_of(auth: &Auth) -> Result<Option<EntraIdentity>, Failure> {
+/// The identity that a sign-in names; `None` for what is no matter of Entra ID. `secret` is what it stands on.
+fn identity_of(auth: &Auth, secret: Option<&Secret>) -> Result<Option<EntraIdentity>, Failure> {
     let named = |text: &Option<String>| text.clone().unwrap_or_default();
     Ok(Some(match auth.kind {
         AuthType::None | AuthType::Bearer => return Ok(None),
         AuthType::ServicePrincipal => {
-            let key = auth.service_principal_key.as_ref();
-            let key = key.ok_or_else(|| Failure::settings(Code::SettingsInvalid, "servicePrincipalKey is missing"))?;
-            EntraIdentity::ServicePrincipal {
-                tenant: named(&auth.tenant),
-                id: named(&auth.service_principal_id),
-                secret: key.resolve()?.expose().to_owned(),
+            let why = "servicePrincipalKey or servicePrincipalCertificate is missing";
+            let secret = secret.ok_or_else(|| Failure::settings(Code::SettingsInvalid, why))?.expose().to_owned();
+            let (tenant, id) = (named(&auth.tenant), named(&auth.service_principal_id));
+            match auth.service_principal_certificate.as_ref().map(SecretRef::place) {
+                None => EntraIdentity::ServicePrincipal { tenant, id, secret },
+                Some(Ok(SecretPlace::File(path))) => {
+                    EntraIdentity::CertifiedPrincipal { tenant, id, certificate: CertificatePlace::File(path.into()) }
+                }
+                Some(_) => {
+                    EntraIdentity::CertifiedPrincipal { tenant, id, certificate: CertificatePlace::Text(secret) }
+                }
             }
         }
         AuthType::ManagedIdentity => EntraIdentity::Managed { client_id: auth.client_id.clone() },
         AuthType::WorkloadIdentity => EntraIdentity::Workload,
         AuthType::AzureCli => EntraIdentity::AzureCli,
     }))
+}
+
+/// Tokens of a sign-in whose secret is in a vault. The secret is looked for whenever a token is wanted, so a newer one serves
+/// runs that go on.
+struct VaultTokens {
+    identities: Arc<Identities>,
+    endpoint: String,
+    auth: Auth,
+}
+
+#[async_trait]
+impl TokenProvider for VaultTokens {
+    async fn token(&self) -> Result<Option<String>, TokenError> {
+        let told = |failure: Failure| TokenError { is_passing: failure.retry != Retry::Never, why: failure.message };
+        let secret = self.identities.secret_of(&self.auth).await.map_err(told)?;
+        self.identities.tokens(&self.endpoint, &self.auth, secret).map_err(told)?.token().await
+    }
 }
 
 fn judged(error: &TokenError) -> Failure {
@@ -104,8 +131,28 @@ fn judged(error: &TokenError) -> Failure {
 
 impl Identities {
     /// Tokens for the cluster at `endpoint`. Nothing is sent yet.
-    pub(crate) fn for_cluster(&self, endpoint: &str, auth: &Auth) -> Result<Arc<dyn TokenProvider>, Failure> {
-        if let Some(identity) = identity_of(auth)? {
+    pub(crate) fn for_cluster(
+        self: &Arc<Self>,
+        endpoint: &str,
+        auth: &Auth,
+    ) -> Result<Arc<dyn TokenProvider>, Failure> {
+        if auth.secret().is_some_and(|reference| matches!(reference.place(), Ok(SecretPlace::Vault(_)))) {
+            let identities = self.clone();
+            return Ok(Arc::new(VaultTokens { identities, endpoint: endpoint.to_owned(), auth: auth.clone() }));
+        }
+        self.tokens(endpoint, auth, auth.secret().map(SecretRef::resolve).transpose()?)
+    }
+
+    /// The secret that a sign-in stands on, if it has one.
+    pub(crate) async fn secret_of(&self, auth: &Auth) -> Result<Option<Secret>, Failure> {
+        match auth.secret() {
+            Some(reference) => self.secrets.resolve(reference).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn tokens(&self, endpoint: &str, auth: &Auth, secret: Option<Secret>) -> Result<Arc<dyn TokenProvider>, Failure> {
+        if let Some(identity) = identity_of(auth, secret.as_ref())? {
             let mut known = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= PLACES_MAX {
                 known.clear();
@@ -114,8 +161,8 @@ impl Identities {
             let tokens = known.entry(key).or_insert_with(|| Arc::new(EntraTokens::new(endpoint, identity)));
             return Ok(tokens.clone());
         }
-        Ok(match &auth.token {
-            Some(token) => Arc::new(StaticBearer::new(token.resolve()?.expose().to_owned())),
+        Ok(match secret {
+            Some(token) => Arc::new(StaticBearer::new(token.expose().to_owned())),
             None => Arc::new(NoAuth),
         })
     }
@@ -127,7 +174,8 @@ impl Identities {
         auth: &Auth,
         now: Millis,
     ) -> Result<DelegationKey, Failure> {
-        let identity = identity_of(auth)?
+        let secret = self.secret_of(auth).await?;
+        let identity = identity_of(auth, secret.as_ref())?
             .ok_or_else(|| Failure::settings(Code::SettingsInvalid, "staging.auth names no identity of Entra ID"))?;
         let place = {
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,9 +27,11 @@ mod rpc;
 mod schedule;
 mod sas;
 pub mod scheduler;
+mod secrets;
 pub mod state;
 pub mod store;
 mod within;
+mod vault;
 
 pub use config::{CoordinatorConfig, GivenCertificate, Limits, TlsConfig};
 pub use door::{DoorError, create_folder};

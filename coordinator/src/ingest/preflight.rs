@@ -26,7 +26,8 @@ pub(crate) struct Looked {
 /// rows are to become visible all at once.
 pub(crate) async fn look(core: &Core, run: &RunRow) -> Result<Looked, Failure> {
     let (activity, sample) = (&run.activity, run.sample.as_slice());
-    // Who cannot open staging should hear it now.
+    // Who cannot open staging, or has no secret to sign in with, should hear it now.
+    core.identities.secret_of(&activity.sink.auth).await?;
     let lent_container = match activity.staging.kind {
         StagingType::FromCluster => Some(core.sinks.lend(activity, None).await?.address().to_owned()),
         StagingType::AzureBlob | StagingType::FileSystem => {
