@@ -6,6 +6,7 @@ mod doctor;
 mod embedded;
 mod manual;
 mod nodes;
+mod oidc;
 mod output;
 mod progress;
 mod query;

@@ -2,6 +2,7 @@
 
 use crate::{
     api::is_this_machine,
+    oidc::OidcArgs,
     output::{CliError, message},
     progress::interrupt,
 };
@@ -64,6 +65,8 @@ pub(crate) struct CoordinatorArgs {
     /// Send spans of runs to this collector of OpenTelemetry, over HTTP with protobuf, such as http://127.0.0.1:4318.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     otlp: Option<String>,
+    #[command(flatten)]
+    oidc: OidcArgs,
 }
 
 /// Shortest lease: a node says something every second.
@@ -102,7 +105,7 @@ fn tls_of(args: &CoordinatorArgs) -> Result<Option<TlsConfig>, CliError> {
     }
     let given = args.tls_cert.clone().zip(args.tls_key.clone());
     let given = given.map(|(certificate, key)| GivenCertificate { certificate, key });
-    Ok(Some(TlsConfig { folder, names, given, node_cert_ttl: args.node_cert_ttl }))
+    Ok(Some(TlsConfig { folder, names, given, node_cert_ttl: args.node_cert_ttl, oidc: args.oidc.config()? }))
 }
 
 pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {

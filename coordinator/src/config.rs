@@ -1,6 +1,6 @@
 //! Checked settings of a coordinator.
 
-use crate::store::StorePlace;
+use crate::store::{Role, StorePlace};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of a coordinator.
@@ -31,6 +31,35 @@ pub struct TlsConfig {
     pub given: Option<GivenCertificate>,
     /// How long a node's certificate holds.
     pub node_cert_ttl: Duration,
+    /// Whose tokens are good for programs, too.
+    pub oidc: Option<OidcConfig>,
+}
+
+/// An issuer of OpenID Connect whose tokens programs may bring.
+#[derive(Debug, Clone)]
+pub struct OidcConfig {
+    /// Its address, as its tokens have it.
+    pub issuer: String,
+    /// What tokens must be for.
+    pub audience: String,
+    /// The claim that holds roles: its name, or its path with dots.
+    pub role_claim: String,
+    /// What a value of that claim is here.
+    pub roles: Vec<(String, Role)>,
+}
+
+impl OidcConfig {
+    /// The address may be believed: `https://`, or `http://` on this machine. Says what is wrong with it.
+    pub fn check_address(address: &str) -> Result<(), String> {
+        let url = reqwest::Url::parse(address).map_err(|e| format!("{address:?} is no address: {e}"))?;
+        let bare = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if is_here => Ok(()),
+            _ => Err(format!("{address:?} must begin with https://")),
+        }
+    }
 }
 
 /// A certificate in files, which are read again when they change.

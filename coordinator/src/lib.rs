@@ -33,13 +33,13 @@ pub mod store;
 mod within;
 mod vault;
 
-pub use config::{CoordinatorConfig, GivenCertificate, Limits, TlsConfig};
+pub use config::{CoordinatorConfig, GivenCertificate, Limits, OidcConfig, TlsConfig};
 pub use door::{DoorError, create_folder};
 pub use schedule::{CatchUp, Schedule, Window};
 
 use crate::{
     core::Core,
-    door::{Door, Keys, Listener, SignIns},
+    door::{Door, Keys, Listener, Oidc, SignIns},
     identities::Identities,
     store::{Schedules, SqlStore},
 };
@@ -104,7 +104,9 @@ impl Coordinator {
         let door = match &config.tls {
             Some(tls) => {
                 let keys = Keys::open(tls)?;
-                Some(Arc::new(Door { keys, store: store.clone(), sign_ins: SignIns::default() }))
+                let oidc = tls.oidc.clone().map(Oidc::new).transpose();
+                let oidc = oidc.map_err(|why| CoordinatorError::Serve { what: "tokens of the issuer", why })?;
+                Some(Arc::new(Door { keys, store: store.clone(), sign_ins: SignIns::default(), oidc }))
             }
             None => None,
         };
@@ -144,6 +146,7 @@ impl Coordinator {
                 tokio::select! {
                     () = door.keys.renew() => {}
                     () = door.forget(&*core.clock) => {}
+                    () = door.keep_issuer() => {}
                     () = shutdown.cancelled() => {}
                 }
             }

@@ -3,7 +3,7 @@
 use super::Problem;
 use crate::{
     core::Core,
-    door::{Door, Peer},
+    door::{Door, Peer, Refusal},
     store::Role,
 };
 use axum::{
@@ -39,8 +39,8 @@ pub(super) async fn check(State(needs): State<Needs>, request: Request, next: Ne
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return Ok(response);
     };
-    match door.role_of(token, needs.core.now()).await? {
-        None => {
+    match door.bearer(token, needs.core.now()).await? {
+        Err(Refusal::Token(why)) => {
             // A good token is listened to, whatever others of the address have tried.
             if let Some(wait) = ip.and_then(|ip| door.sign_ins.refuses(ip)) {
                 let detail = "too many failed sign-ins from this address";
@@ -52,15 +52,16 @@ pub(super) async fn check(State(needs): State<Needs>, request: Request, next: Ne
                 door.sign_ins.failed(ip);
             }
             needs.core.meters.sign_in_failed();
-            tracing::warn!(peer = ip.map(tracing::field::display), "a sign-in failed");
-            let detail = "the token is not known here, ended or was revoked";
-            Err(refused(StatusCode::UNAUTHORIZED, "SignInFailed", detail))
+            tracing::warn!(peer = ip.map(tracing::field::display), "a sign-in failed: {why}");
+            Err(refused(StatusCode::UNAUTHORIZED, "SignInFailed", why))
         }
-        Some(role) if role < needs.role => {
+        Err(Refusal::NoRole(why)) => Err(refused(StatusCode::FORBIDDEN, "RoleMissing", why)),
+        Err(Refusal::NoKeys(why)) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "IssuerUnreachable", why)),
+        Ok(role) if role < needs.role => {
             let detail = format!("the token's role is {}; this needs {}", role.name(), needs.role.name());
             Err(refused(StatusCode::FORBIDDEN, "RoleMissing", detail))
         }
-        Some(_) => Ok(next.run(request).await),
+        Ok(_) => Ok(next.run(request).await),
     }
 }
 

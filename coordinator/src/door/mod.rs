@@ -1,15 +1,17 @@
 //! Who may come in, and how: the authority that signs nodes in, the certificate that the ports show, connections with limits,
-//! and the tokens of programs. It knows nothing of runs.
+//! and the tokens of programs, its own and those of an issuer. It knows nothing of runs.
 
 mod authority;
 mod certificate;
 mod listen;
+mod oidc;
 mod sign_in;
 mod tokens;
 
 use authority::Authority;
 use certificate::ServerCertificate;
 pub(crate) use listen::{Listener, Peer, Stream};
+pub(crate) use oidc::{Oidc, Refusal};
 pub(crate) use sign_in::SignIns;
 use tokens::TokenSecret;
 pub(crate) use tokens::{Certified, JoinError};
@@ -70,9 +72,19 @@ pub(crate) struct Door {
     pub(crate) keys: Keys,
     pub(crate) store: Arc<dyn Credentials>,
     pub(crate) sign_ins: SignIns,
+    /// The issuer whose tokens are good, too.
+    pub(crate) oidc: Option<Oidc>,
 }
 
 impl Door {
+    /// Keeps the keys of the issuer fresh, if there is one, until the end of the program.
+    pub(crate) async fn keep_issuer(&self) {
+        match &self.oidc {
+            Some(oidc) => oidc.keep().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Forgets tokens and nodes whose time was over long ago, again and again.
     pub(crate) async fn forget(&self, clock: &dyn Clock) {
         loop {

@@ -1,6 +1,6 @@
 //! Tokens: made, checked, used. A secret is shown once, when its token is made; only its hash is kept.
 
-use super::{Authority, Door, DoorError, authority};
+use super::{Authority, Door, DoorError, Refusal, authority};
 use crate::store::{Grants, IdentityRow, Role, StoreError, TokenRow};
 use ferry_common::{
     clock::Millis,
@@ -122,8 +122,19 @@ impl Door {
         Ok(NewToken { row, text })
     }
 
-    /// What the bearer of this token may do; `None`: nothing.
-    pub(crate) async fn role_of(&self, token: &str, now: Millis) -> Result<Option<Role>, StoreError> {
+    /// What the bearer of a token may do, whoever made the token.
+    pub(crate) async fn bearer(&self, token: &str, now: Millis) -> Result<Result<Role, Refusal>, StoreError> {
+        match &self.oidc {
+            Some(oidc) if TokenSecret::parse(token).is_none() => Ok(oidc.role_of(token).await),
+            _ => {
+                let unknown = || Refusal::Token("the token is not known here, ended or was revoked".to_owned());
+                Ok(self.role_of(token, now).await?.ok_or_else(unknown))
+            }
+        }
+    }
+
+    /// What the bearer of this own token may do; `None`: nothing.
+    async fn role_of(&self, token: &str, now: Millis) -> Result<Option<Role>, StoreError> {
         let Some(token) = TokenSecret::parse(token) else { return Ok(None) };
         // Hashes are compared, so the time that takes says nothing about a secret.
         let hashed = hash(token.secret.as_bytes());
