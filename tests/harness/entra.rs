@@ -1,4 +1,5 @@
-//! A token server in the form of Entra ID, as a process, and the authority that makes its address believed.
+//! A token server in the form of Entra ID with a Key Vault beside it, as a process, and the authority that makes its address
+//! believed.
 
 use crate::{Program, free_port, repository, tools, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -54,7 +55,7 @@ impl EntraServer {
     /// When it does not come up.
     pub async fn start(folder: &Path) -> Self {
         let state = folder.join("entra");
-        fs::create_dir_all(&state).expect("folder");
+        fs::create_dir_all(state.join("vault")).expect("folder");
         let authority = write_certificate(&state, "authority.pem");
         let port = free_port();
         fs::write(state.join("secret"), "application-secret").expect("secret");
@@ -84,6 +85,37 @@ impl EntraServer {
             ("AZURE_CLIENT_ID", APPLICATION.to_owned()),
             ("AZURE_FEDERATED_TOKEN_FILE", self.state.join("federated").display().to_string()),
         ]
+    }
+
+    /// The same without the authority: whoever signs in must have heard of it elsewhere.
+    pub fn environment_without_authority(&self) -> Vec<(&'static str, String)> {
+        self.environment().into_iter().filter(|(name, _)| *name != "AZURE_AUTHORITY_HOST").collect()
+    }
+
+    /// A file with a certificate and its key: `application` and `renewed` are the application's, `stranger` is nobody's.
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.state.join(format!("{name}.pem"))
+    }
+
+    /// From now on tokens are good for so many seconds. With less than five minutes nobody keeps one: all ask each time.
+    ///
+    /// # Panics
+    /// When it cannot be told.
+    pub fn shorten_tokens(&self, seconds: u32) {
+        fs::write(self.state.join("seconds"), seconds.to_string()).expect("state");
+    }
+
+    /// Puts a secret into the vault.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn keep_secret(&self, name: &str, value: &str) {
+        fs::write(self.state.join("vault").join(name), value).expect("secret");
+    }
+
+    /// How an activity names a secret of the vault.
+    pub fn secret(&self, name: &str) -> String {
+        format!("keyvault:{}/secrets/{name}", self.address())
     }
 
     /// From now on it answers with this status; `None`: as it should.

@@ -13,6 +13,7 @@ mod joining;
 mod lent;
 mod limits;
 mod observe;
+mod oidc;
 mod parser;
 mod proxies;
 mod publish;

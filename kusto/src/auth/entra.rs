@@ -211,11 +211,12 @@ fn is_passing(error: &azure_core::Error) -> bool {
         }
         next = cause.source();
     }
-    // Words of the protocol for what will not pass (RFC 6749, section 5.2).
+    // Words of the protocol for what will not pass (RFC 6749, section 5.2), and of `az` for who is not signed in.
     let text = error.to_string();
-    !["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request", "invalid_grant", "AADSTS"]
-        .iter()
-        .any(|word| text.contains(word))
+    let protocol =
+        ["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request", "invalid_grant", "AADSTS"];
+    let az = ["az login", "not found on PATH"];
+    !protocol.iter().chain(&az).any(|word| text.contains(word))
 }
 
 /// What a cluster says about signing in to it.

@@ -48,7 +48,8 @@ impl Issuer {
         let public: RsaPublicKeyComponents<Vec<u8>> = rsa.public().into();
         let (n, e) = (encoded(public.n), encoded(public.e));
         // One byte that says that there is no compression, then both coordinates.
-        let (x, y) = ec.public_key().as_ref()[1..].split_at(32);
+        let point: &[u8] = ec.public_key().as_ref();
+        let (x, y) = point[1..].split_at(32);
         let (x, y) = (encoded(x), encoded(y));
         let set: JwkSet = serde_json::from_value(json!({"keys": [
             {"kty": "RSA", "kid": "r", "use": "sig", "n": n, "e": e},
