@@ -1,10 +1,11 @@
 //! Secrets in Key Vaults of Azure, as data: which addresses are some, and what a token for them is for. It asks nobody.
 
-/// Ends of vaults' names, and what tokens for them are for. Source: Azure Key Vault, "Authentication, requests and responses".
-const CLOUDS: [(&str, &str); 3] = [
-    (".vault.azure.net", "https://vault.azure.net"),
-    (".vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net"),
-    (".vault.azure.cn", "https://vault.azure.cn"),
+/// Azure's clouds: the end of vaults' names, what tokens for them are for, and who gives those.
+/// Source: Azure Key Vault, "Authentication, requests and responses"; Entra ID, "National clouds".
+const CLOUDS: [(&str, &str, &str); 3] = [
+    (".vault.azure.net", "https://vault.azure.net", "https://login.microsoftonline.com"),
+    (".vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net", "https://login.microsoftonline.us"),
+    (".vault.azure.cn", "https://vault.azure.cn", "https://login.chinacloudapi.cn"),
 ];
 /// Longest name of a secret and of a version.
 const NAME_LENGTH_MAX: usize = 127;
@@ -16,6 +17,8 @@ pub struct VaultSecret {
     pub url: String,
     /// What tokens for its vault are for.
     pub resource: &'static str,
+    /// Who gives such tokens.
+    pub authority: &'static str,
 }
 
 impl VaultSecret {
@@ -28,15 +31,15 @@ impl VaultSecret {
         let bare = host.trim_matches(['[', ']']);
         let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let is_whole = url.scheme() == "https" && url.port().is_none();
-        let cloud = CLOUDS.iter().find(|(suffix, _)| {
+        let cloud = CLOUDS.iter().find(|(suffix, ..)| {
             // One name before the suffix: vaults have no more.
             host.strip_suffix(suffix).is_some_and(|name| !name.is_empty() && !name.contains('.'))
         });
-        let resource = match cloud {
-            Some((_, resource)) if is_whole => *resource,
-            _ if is_here && matches!(url.scheme(), "http" | "https") => CLOUDS[0].1,
+        let (_, resource, authority) = match cloud {
+            Some(cloud) if is_whole => *cloud,
+            _ if is_here && matches!(url.scheme(), "http" | "https") => CLOUDS[0],
             _ => {
-                let known = CLOUDS.map(|(suffix, _)| suffix).join(", ");
+                let known = CLOUDS.map(|(suffix, ..)| suffix).join(", ");
                 return Err(wrong(&format!("the host must be a vault over https://, its name ends in {known}")));
             }
         };
@@ -54,7 +57,7 @@ impl VaultSecret {
             ["secrets", name, version] if is_name(name) && is_name(version) => {}
             _ => return Err(wrong("the path must be /secrets/SECRET or /secrets/SECRET/VERSION")),
         }
-        Ok(Self { url: format!("{}/{path}", url.origin().ascii_serialization()), resource })
+        Ok(Self { url: format!("{}/{path}", url.origin().ascii_serialization()), resource, authority })
     }
 }
 

@@ -8,8 +8,8 @@ use ferry_common::{
 use ferry_kusto::auth::{Entra, EntraIdentity};
 use reqwest::StatusCode;
 use serde::Deserialize;
-use std::time::Duration;
-use tokio::{net::TcpStream, sync::OnceCell};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{net::TcpStream, sync::Mutex};
 
 /// Says who signs in, where that shall not be found out.
 const AUTH_VARIABLE: &str = "FERRY_KEYVAULT_AUTH";
@@ -33,11 +33,12 @@ const WORDS_MAX: usize = 400;
 struct SignedIn {
     entra: Entra,
     who: String,
+    http: reqwest::Client,
 }
 
-/// The way to every vault.
+/// The way to every vault: a sign-in for each of Azure's clouds that was wanted.
 #[derive(Default)]
-pub(crate) struct Vaults(OnceCell<(SignedIn, reqwest::Client)>);
+pub(crate) struct Vaults(Mutex<HashMap<&'static str, Arc<SignedIn>>>);
 
 #[derive(Deserialize)]
 struct Answer {
@@ -92,33 +93,40 @@ async fn identity_found() -> &'static str {
     }
 }
 
-async fn sign_in() -> Result<(SignedIn, reqwest::Client), String> {
+async fn sign_in(authority: &str) -> Result<SignedIn, String> {
     let name = match std::env::var(AUTH_VARIABLE) {
         Ok(name) => name,
         Err(_) => identity_found().await.to_owned(),
     };
     let identity = identity_named(&name)?;
-    let entra = Entra::new(&identity, None).map_err(|e| e.why)?;
+    let entra = Entra::new(&identity, Some(authority)).map_err(|e| e.why)?;
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(REQUEST_TIMEOUT).build();
     let http = http.map_err(|e| with_causes(&e))?;
     tracing::info!(identity = name, "Key Vaults are asked for secrets");
-    Ok((SignedIn { entra, who: name }, http))
+    Ok(SignedIn { entra, who: name, http })
 }
 
 impl Vaults {
+    async fn signed_in(&self, authority: &'static str) -> Result<Arc<SignedIn>, String> {
+        let mut known = self.0.lock().await;
+        if let Some(signed_in) = known.get(authority) {
+            return Ok(signed_in.clone());
+        }
+        let signed_in = Arc::new(sign_in(authority).await?);
+        known.insert(authority, signed_in.clone());
+        Ok(signed_in)
+    }
+
     /// Asks for one secret. Fails with [`Code::SecretMissing`]; what may pass is told apart.
     pub(crate) async fn ask(&self, at: &VaultSecret) -> Result<Secret, Failure> {
-        let (signed_in, http) = self
-            .0
-            .get_or_try_init(sign_in)
-            .await
-            .map_err(|why| failed(at, Retry::Never, &format!("sign-in: {why}")))?;
+        let signed_in = self.signed_in(at.authority).await;
+        let signed_in = signed_in.map_err(|why| failed(at, Retry::Never, &format!("sign-in: {why}")))?;
         let token = signed_in.entra.token(at.resource).await.map_err(|e| {
             let retry = if e.is_passing { Retry::Backoff } else { Retry::Never };
             failed(at, retry, &format!("sign-in as {}: {}", signed_in.who, e.why))
         })?;
         let away = |e: reqwest::Error| failed(at, Retry::Backoff, &with_causes(&e.without_url()));
-        let request = http.get(format!("{}?api-version={API_VERSION}", at.url)).bearer_auth(token);
+        let request = signed_in.http.get(format!("{}?api-version={API_VERSION}", at.url)).bearer_auth(token);
         let mut response = request.send().await.map_err(away)?;
         let status = response.status();
         let mut body = Vec::new();
