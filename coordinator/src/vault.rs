@@ -168,7 +168,7 @@ fn refusal(status: StatusCode, body: &[u8], who: &str) -> (Retry, String) {
             ),
         ),
         404 => (Retry::Never, format!("the vault has no such secret, or not in this version ({said})")),
-        300..400 => (Retry::Never, "the vault answers with another address, which is not followed".to_owned()),
+        300..=399 => (Retry::Never, "the vault answers with another address, which is not followed".to_owned()),
         408 | 429 | 500.. => (Retry::Backoff, format!("the vault answers HTTP {status} ({said})")),
         _ => (Retry::Never, format!("the vault answers HTTP {status} ({said})")),
     }
