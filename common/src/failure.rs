@@ -80,6 +80,8 @@ codes! {
     ExpansionTooLarge,
     /// A part of a large file does not end where a record does.
     SplitInsideRecord,
+    /// What was to be copied as planned is not as it was planned.
+    PlanChanged,
     /// More rows were left out than the settings allow.
     TooManyRowsSkipped,
     /// Staging storage cannot be reached.

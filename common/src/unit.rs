@@ -164,6 +164,21 @@ pub struct ListPage {
     pub sample: Vec<SampleColumn>,
     /// On the last page: what the user should know.
     pub warnings: Vec<String>,
+    /// On the last page, if it was asked for: what copying some of the files takes.
+    pub trial: Option<Trial>,
+}
+
+/// A part of some files, read, cut, checked and compressed on one thread, and sent nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trial {
+    /// What was done.
+    pub counters: Counters,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// Files that something was read of.
+    pub files: u32,
+    /// Why nothing could be tried; empty: something was.
+    pub why_not: String,
 }
 
 /// How far earlier attempts at a file have come.
@@ -343,6 +358,8 @@ pub enum Work {
         sample_files_max: u32,
         /// Files larger than this are to be copied in parts of about this size; 0: none are.
         split_bytes: u64,
+        /// Try out what copying takes with these settings; `None`: do not.
+        trial: Option<Box<crate::activity::Settings>>,
     },
     /// Copy one file to staging.
     Copy(Box<CopyWork>),

@@ -103,16 +103,16 @@ impl io::Write for BlockSink {
 }
 
 /// One blob being made. The same bytes give the same blob.
-enum Encoder {
-    Gzip(Box<GzEncoder<BlockSink>>),
+pub(crate) enum Encoder<W: io::Write> {
+    Gzip(Box<GzEncoder<W>>),
     /// Levels that ISA-L has.
     #[cfg(feature = "isal")]
-    Isal(ferry_isal::GzipEncoder<BlockSink>),
-    Plain(BlockSink),
+    Isal(ferry_isal::GzipEncoder<W>),
+    Plain(W),
 }
 
-impl Encoder {
-    fn new(sink: BlockSink, compression: StagedCompression, level: u32) -> Self {
+impl<W: io::Write> Encoder<W> {
+    pub(crate) fn new(sink: W, compression: StagedCompression, level: u32) -> Self {
         match compression {
             StagedCompression::None => Self::Plain(sink),
             #[cfg(feature = "isal")]
@@ -123,7 +123,7 @@ impl Encoder {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         use io::Write as _;
         match self {
             Self::Gzip(gzip) => gzip.write_all(bytes),
@@ -134,12 +134,13 @@ impl Encoder {
         .map_err(|_| Ended)
     }
 
-    fn finish(self) -> Result<(u64, u32), Ended> {
+    /// Ends the blob, and gives back what it was written to.
+    pub(crate) fn finish(self) -> Result<W, Ended> {
         match self {
-            Self::Gzip(gzip) => gzip.finish().map_err(|_| Ended)?.finish(),
+            Self::Gzip(gzip) => gzip.finish().map_err(|_| Ended),
             #[cfg(feature = "isal")]
-            Self::Isal(gzip) => gzip.finish().map_err(|_| Ended)?.finish(),
-            Self::Plain(sink) => sink.finish(),
+            Self::Isal(gzip) => gzip.finish().map_err(|_| Ended),
+            Self::Plain(sink) => Ok(sink),
         }
     }
 }
@@ -153,7 +154,7 @@ pub(crate) fn compress(
     staged: &Arc<AtomicU64>,
 ) -> Result<(), Ended> {
     let send = |piece: Piece| pieces.blocking_send(piece).map_err(|_| Ended);
-    let (mut chunk_encoder, mut quarantine): (Option<Encoder>, Option<BlockSink>) = (None, None);
+    let (mut chunk_encoder, mut quarantine): (Option<Encoder<BlockSink>>, Option<BlockSink>) = (None, None);
     while let Ok(message) = messages.recv() {
         match message {
             Message::ChunkBegin(name) => {
@@ -167,7 +168,7 @@ pub(crate) fn compress(
             }
             Message::ChunkEnd(mut chunk) => {
                 if let Some(encoder) = chunk_encoder.take() {
-                    (chunk.staged_bytes, chunk.crc32) = encoder.finish()?;
+                    (chunk.staged_bytes, chunk.crc32) = encoder.finish()?.finish()?;
                     staged.fetch_add(chunk.staged_bytes, Ordering::Relaxed);
                     send(Piece::ChunkEnd(chunk))?;
                 }

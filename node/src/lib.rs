@@ -22,6 +22,7 @@ pub mod record;
 mod signatures;
 mod slots;
 mod stage;
+mod trial;
 
 pub use config::{MembershipConfig, NodeConfig};
 pub use identity::IdentityError;

@@ -301,7 +301,7 @@ impl<'a> Listing<'a> {
         let files = std::mem::take(&mut self.page);
         self.page_bytes = 0;
         let splits = std::mem::take(&mut self.splits);
-        let page = ListPage { number: self.page_number, files, splits, last, sample, warnings };
+        let page = ListPage { number: self.page_number, files, splits, last, sample, warnings, trial: None };
         self.page_number += 1;
         self.pages.blocking_send(page).map_err(|_| stopped())
     }

@@ -9,6 +9,7 @@ use crate::{
     read::Roots,
     signatures::Signatures,
     stage::Staging,
+    trial,
 };
 use ferry_common::{
     failure::Failure,
@@ -331,15 +332,22 @@ impl Slots {
                 };
                 Ok(copied.map(completed))
             }
-            Work::List { source, page_files_max, sample_files_max, split_bytes } => {
+            Work::List { source, page_files_max, sample_files_max, split_bytes, trial } => {
                 let (sender, mut pages) = mpsc::channel(1);
                 let (roots, token) = (self.roots.clone(), stop.clone());
+                let mut trying = trial.map(|settings| trial::Trying::new(&source, &settings, self.roots.clone()));
                 let lister = tokio::task::spawn_blocking(move || {
                     list::list(&source, &roots, page_files_max, sample_files_max, split_bytes, &token, sender)
                 });
                 let mut last = None;
-                while let Some(page) = pages.recv().await {
+                while let Some(mut page) = pages.recv().await {
+                    if let Some(trying) = &mut trying {
+                        trying.see(&page.files);
+                    }
                     if page.last {
+                        if let Some(trying) = trying.take() {
+                            page.trial = Some(trying.run(page.sample.clone(), stop.clone()).await);
+                        }
                         // It ends the attempt, so it goes out as the attempt's outcome.
                         last = Some(Event::Listed(page));
                     } else {

@@ -6,7 +6,7 @@ use crate::{
     id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber},
     unit::{
         AttemptKey, BlobAsk, BlobSignatures, Chunk, CopyWork, Counters, Event, FileRange, FileRows, FileVersion, Grant,
-        Integrity, ListPage, Report, Resume, SampleColumn, Scope, SignedBlobs, StagingTarget, Work,
+        Integrity, ListPage, Report, Resume, SampleColumn, Scope, SignedBlobs, StagingTarget, Trial, Work,
     },
 };
 use std::time::Duration;
@@ -236,7 +236,21 @@ impl From<ListPage> for pb::ListPage {
                 .into_iter()
                 .map(|(file, ranges)| pb::Split { file, ranges: ranges.into_iter().map(Into::into).collect() })
                 .collect(),
+            trial: page.trial.map(Into::into),
         }
+    }
+}
+
+impl From<Trial> for pb::Trial {
+    fn from(t: Trial) -> Self {
+        Self { counters: Some(t.counters.into()), duration_us: t.duration_us, files: t.files, why_not: t.why_not }
+    }
+}
+
+impl From<pb::Trial> for Trial {
+    fn from(t: pb::Trial) -> Self {
+        let counters = t.counters.unwrap_or_default().into();
+        Self { counters, duration_us: t.duration_us, files: t.files, why_not: t.why_not }
     }
 }
 
@@ -249,6 +263,7 @@ impl From<pb::ListPage> for ListPage {
             sample: page.sample.into_iter().map(Into::into).collect(),
             warnings: page.warnings,
             splits: page.splits.into_iter().map(|s| (s.file, s.ranges.into_iter().map(Into::into).collect())).collect(),
+            trial: page.trial.map(Into::into),
         }
     }
 }
@@ -306,11 +321,15 @@ impl TryFrom<Grant> for pb::Grant {
     fn try_from(grant: Grant) -> Result<Self, WireError> {
         use pb::grant::Work as W;
         let work = match grant.work {
-            Work::List { source, page_files_max, sample_files_max, split_bytes } => W::List(pb::ListWork {
+            Work::List { source, page_files_max, sample_files_max, split_bytes, trial } => W::List(pb::ListWork {
                 source_json: json("source_json", &source)?,
                 page_files_max,
                 sample_files_max,
                 split_bytes,
+                trial_settings_json: match &trial {
+                    Some(settings) => json("trial_settings_json", settings)?,
+                    None => String::new(),
+                },
             }),
             Work::Copy(copy) => {
                 let (range, pack) = match copy.scope {
@@ -348,6 +367,10 @@ impl TryFrom<pb::Grant> for Grant {
                 page_files_max: list.page_files_max,
                 sample_files_max: list.sample_files_max,
                 split_bytes: list.split_bytes,
+                trial: match list.trial_settings_json.as_str() {
+                    "" => None,
+                    text => Some(from_json("trial_settings_json", text)?),
+                },
             },
             W::Copy(copy) => Work::Copy(Box::new(CopyWork {
                 file: copy.file.ok_or(WireError::Missing("file"))?.into(),
@@ -530,6 +553,20 @@ mod tests {
             Event::ChunkStaged(chunk),
             Event::Failed(failure),
             Event::GivenBack,
+            Event::Listed(ListPage {
+                number: 3,
+                files: Vec::new(),
+                splits: Vec::new(),
+                last: true,
+                sample: Vec::new(),
+                warnings: vec!["w".to_owned()],
+                trial: Some(Trial {
+                    counters: Counters { staged_bytes: 4, ..Default::default() },
+                    duration_us: 5,
+                    files: 6,
+                    why_not: "x".to_owned(),
+                }),
+            }),
             Event::Completed {
                 counters: Counters { rows_read: 1, ..Default::default() },
                 chunks: 1,

@@ -9,7 +9,7 @@ pub use extents::{move_extents, replace_extents, show_extents_of, show_extents_t
 pub(crate) use ingest::mapping_json;
 pub use ingest::{Ingest, IngestMapping, IngestSource, MappedColumn, MappedSource, ingest};
 pub use show::{
-    show_capacity_ingestions, show_commands_by_request_id, show_data_operations, show_extents_by_tag,
+    show_capacity_ingestions, show_cluster, show_commands_by_request_id, show_data_operations, show_extents_by_tag,
     show_ingestion_failures, show_operations, show_operations_since, show_table_cslschema, show_tables, show_version,
 };
 pub use table::{

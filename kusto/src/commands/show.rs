@@ -8,6 +8,11 @@ pub fn show_version() -> Command {
     Command(".show version".to_owned())
 }
 
+/// `.show cluster`: a row for each of its nodes.
+pub fn show_cluster() -> Command {
+    Command(".show cluster".to_owned())
+}
+
 /// `.show table T cslschema`: the column `Schema` has `name:type` pairs.
 pub fn show_table_cslschema(table: &str) -> Command {
     Command(format!(".show table {} cslschema", name(table)))

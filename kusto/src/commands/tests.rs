@@ -65,6 +65,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("show_tables", show_tables()),
         ("alter_merge_table", alter_merge_table("T", &[column("a", "long")])),
         ("show_capacity_ingestions", show_capacity_ingestions()),
+        ("show_cluster", show_cluster()),
         ("show_commands_by_request_id", show_commands_by_request_id("ferry.ingest;1")),
         ("show_data_operations", show_data_operations(&["ferry.ingest;1".to_owned(), "ferry.ingest;2".to_owned()])),
         ("show_extents_by_tag", show_extents_by_tag("T", "ingest-by:ferry:r/1/0")),

@@ -238,6 +238,7 @@ impl Node {
             last,
             sample: if last { vec![column("a", "long"), column("b", "string")] } else { Vec::new() },
             warnings: Vec::new(),
+            trial: None,
         };
         self.report(key, Event::Listed(page));
     }
