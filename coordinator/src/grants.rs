@@ -228,7 +228,8 @@ impl Core {
             let source = Box::new(activity.source.clone());
             let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
             let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
-            let work = Work::List { source, page_files_max, sample_files_max, split_bytes };
+            let trial = run.is_dry.then(|| Box::new(settings_for_nodes(activity)));
+            let work = Work::List { source, page_files_max, sample_files_max, split_bytes, trial };
             return Ok(Grant { key, work });
         }
         let plan = run.plan.as_ref().ok_or_else(|| Failure::internal("the run has no plan yet"))?;
@@ -237,8 +238,7 @@ impl Core {
             file: unit.file.clone(),
             scope: unit.scope.clone(),
             source: activity.source.clone(),
-            // Not for nodes to know: those of an older version take no setting that is new to them.
-            settings: Settings { priority: 0, ..activity.settings.clone() },
+            settings: settings_for_nodes(activity),
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
             staging: self.staging_of(run, unit.number, lease.attempt, resume.next_chunk, by_blob).await?,
@@ -290,6 +290,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Without what is not for nodes to know: those of an older version take no setting that is new to them.
+fn settings_for_nodes(activity: &Activity) -> Settings {
+    Settings { priority: 0, ..activity.settings.clone() }
 }
 
 /// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.

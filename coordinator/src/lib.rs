@@ -11,6 +11,8 @@ mod core;
 mod desk;
 mod door;
 mod duties;
+mod estimate;
+pub mod fingerprint;
 mod grants;
 mod identities;
 mod ingest;

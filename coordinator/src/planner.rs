@@ -138,6 +138,13 @@ pub fn columns_to_add(activity: &Activity, sample: &[SampleColumn], table: &Tabl
     sample.iter().filter(is_new).map(|c| TableColumn { name: c.name.clone(), kind: c.kind.clone() }).collect()
 }
 
+/// The table as it will be once it has these columns, too. Of one that may not be looked at, these are what is known.
+pub fn extended(table: Option<&TableSchema>, columns: &[TableColumn]) -> TableSchema {
+    let Some(TableSchema::Columns(known)) = table else { return TableSchema::Columns(columns.to_vec()) };
+    let new = columns.iter().filter(|c| known.iter().all(|k| k.name != c.name));
+    TableSchema::Columns(known.iter().chain(new).cloned().collect())
+}
+
 /// The plan, and what the user should know of it.
 pub fn plan(activity: &Activity, sample: &[SampleColumn], table: &TableSchema) -> Result<(Plan, Vec<String>), Failure> {
     let mapping = &activity.sink.mapping;
@@ -533,6 +540,21 @@ mod tests {
         let kinds: Vec<_> = columns.iter().map(|c| (c.name.as_str(), c.kind.as_str())).collect();
         assert_eq!(kinds, [("x", "long"), ("y", "string")]);
         assert!(columns_to_create(&activity(HEADER, "{by: name}"), &[], &table).is_err());
+    }
+
+    #[test]
+    fn an_extended_table_keeps_its_columns_in_their_places() {
+        let columns = |schema: TableSchema| match schema {
+            TableSchema::Columns(columns) => columns.into_iter().map(|c| (c.name, c.kind)).collect::<Vec<_>>(),
+            TableSchema::Hidden => panic!("its columns are known"),
+        };
+        let pair = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
+        let TableSchema::Columns(new) = table(&[("a", "long"), ("b", "real")]) else { unreachable!() };
+        let known = table(&[("b", "string"), ("c", "long")]);
+        assert_eq!(columns(extended(Some(&known), &new)), [pair("b", "string"), pair("c", "long"), pair("a", "long")]);
+        for table in [None, Some(TableSchema::Hidden)] {
+            assert_eq!(columns(extended(table.as_ref(), &new)), [pair("a", "long"), pair("b", "real")]);
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct RunView {
     pub activity: String,
     /// Its state.
     pub state: String,
+    /// It only plans.
+    pub is_dry: bool,
     /// The state is final.
     pub is_final: bool,
     /// Nothing of it is left in staging.
@@ -167,6 +169,7 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
         run_id: run.id.to_string(),
         activity: run.activity.name.clone(),
         state: run.state.name().to_owned(),
+        is_dry: run.is_dry,
         is_final: run.state.is_final(),
         is_swept: run.is_swept,
         sink: format!("{}/{}", run.activity.sink.database, run.activity.sink.table),
@@ -237,6 +240,7 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
     }
     let rows_add_up = counts.counters.rows_read == commands.rows_confirmed + counts.counters.rows_skipped;
     let status = match run.state {
+        RunState::Planned => "Planned",
         RunState::Succeeded => "Succeeded",
         RunState::Cancelled => "Cancelled",
         RunState::Failed { .. } => "Failed",

@@ -206,6 +206,7 @@ impl Core {
             let mut writes = vec![Write::InsertUnits(units)];
             listing.state = if page.last {
                 run.sample = page.sample.clone();
+                run.trial = page.trial.clone();
                 run.warnings.extend(page.warnings.clone());
                 let done = UnitEvent::Completed { token: key.token.clone(), chunks: 0 };
                 // Nothing of a listing goes into the table.

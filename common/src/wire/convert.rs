@@ -602,6 +602,29 @@ mod tests {
     }
 
     #[test]
+    fn a_listing_is_asked_for_a_trial_or_for_none() {
+        let source = r#"{"type":"FileSystem","folderPath":"/d","format":{"type":"Json"}}"#;
+        let settings = crate::activity::Settings { compression_level: 3, ..Default::default() };
+        for trial in [None, Some(Box::new(settings))] {
+            let work = Work::List {
+                source: Box::new(serde_json::from_str(source).unwrap()),
+                page_files_max: 1,
+                sample_files_max: 2,
+                split_bytes: 3,
+                trial,
+            };
+            let key = AttemptKey {
+                run: "r1".parse().unwrap(),
+                unit: UnitNumber::LISTING,
+                attempt: AttemptNumber(1),
+                token: LeaseToken::generate(),
+            };
+            let grant = Grant { key, work };
+            assert_eq!(Grant::try_from(pb::Grant::try_from(grant.clone()).unwrap()).unwrap(), grant);
+        }
+    }
+
+    #[test]
     fn a_message_without_its_parts_is_refused() {
         assert!(Report::try_from(pb::Report::default()).is_err());
         assert!(Grant::try_from(pb::Grant::default()).is_err());

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod schedules;
+mod plans;
 mod serve;
 mod sign_in;
 
@@ -10,6 +11,7 @@ pub(crate) use serve::serve;
 use crate::{
     core::{ChangeError, Core},
     door::Door,
+    fingerprint::Expected,
     leaks, ledger, metrics, report,
     store::{Role, RunRow, Schedules, StoreError, Write},
 };
@@ -52,6 +54,7 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
     let viewer = Router::new()
         .route("/api/v1/runs", get(list_runs))
         .route("/api/v1/runs/{run}", get(show_run))
+        .route("/api/v1/runs/{run}/plan", get(plans::show_plan))
         .route("/api/v1/runs/{run}/report", get(report_run))
         .route("/api/v1/runs/{run}/ledger", get(ledger_of_run))
         .route("/api/v1/leaks", get(list_leaks))
@@ -73,6 +76,7 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .with_state(calendar);
     let operator = Router::new()
         .route("/api/v1/runs", post(submit_run))
+        .route("/api/v1/plans", post(plans::submit_plan))
         .route("/api/v1/runs/{run}/cancel", post(cancel_run))
         .route("/api/v1/nodes/{node}/drain", post(drain_node))
         .route_layer(signed_in(Role::Operator))
@@ -173,31 +177,43 @@ struct Submission {
     /// Default: a new one.
     run_id: Option<String>,
     activity: serde_json::Value,
+    /// The plan that the run must find.
+    expect: Option<Expected>,
 }
 
 async fn submit_run(State(core): State<Arc<Core>>, body: String) -> Result<Response, Problem> {
-    let submission: Submission = serde_json::from_str(&body).map_err(bad_request)?;
+    submit(&core, &body, false).await
+}
+
+/// Takes a run in; a dry one only plans.
+async fn submit(core: &Core, body: &str, is_dry: bool) -> Result<Response, Problem> {
+    let submission: Submission = serde_json::from_str(body).map_err(bad_request)?;
+    if is_dry && submission.expect.is_some() {
+        return Err(bad_request("a plan expects no other plan"));
+    }
     let activity = Activity::parse(&submission.activity.to_string(), "activity")?;
     let id = match submission.run_id {
         Some(id) => RunId::try_from(id).map_err(bad_request)?,
         None => RunId::generate(),
     };
-    let row = RunRow::new(id.clone(), activity, core.now());
+    let row = RunRow { is_dry, expected: submission.expect, ..RunRow::new(id.clone(), activity, core.now()) };
     match core.commit(vec![Write::InsertRun(Box::new(row.clone()))]).await {
         Ok(()) => {
             tracing::info!(run = %id, activity = row.activity.name, "run is submitted");
             core.ring();
-            Ok((StatusCode::CREATED, Json(report::run_view(&core, &row).await?)).into_response())
+            Ok((StatusCode::CREATED, Json(report::run_view(core, &row).await?)).into_response())
         }
         // The same id twice is one run, unless it is another activity.
         Err(StoreError::Conflict) => match core.store.run(&id).await? {
-            Some(known) if known.activity == row.activity => {
-                Ok(Json(report::run_view(&core, &known).await?).into_response())
+            Some(known)
+                if known.activity == row.activity && known.is_dry == is_dry && known.expected == row.expected =>
+            {
+                Ok(Json(report::run_view(core, &known).await?).into_response())
             }
             _ => Err(Problem {
                 status: StatusCode::CONFLICT,
                 code: "RunExists",
-                detail: format!("run {id} was submitted before with another activity"),
+                detail: format!("run {id} was submitted before with another activity, or as a plan or by one"),
             }),
         },
         Err(e) => Err(e.into()),

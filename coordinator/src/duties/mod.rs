@@ -5,6 +5,7 @@ mod history;
 mod holding;
 mod leases;
 mod offers;
+mod plans;
 mod runs;
 pub(crate) mod schedules;
 mod sweep;

@@ -3,13 +3,13 @@
 use super::{
     LOOK_INTERVAL,
     holding::{self, Watch},
+    plans::{self, Made},
     sweep,
 };
 use crate::{
     core::{ChangeError, Core, Hold},
     ingest::{
         Ingester, judged,
-        preflight::{self, Looked},
         publish::{self, Published},
     },
     state::{
@@ -242,7 +242,7 @@ impl Driver {
             RunState::Ingesting => self.ingest(&run).await,
             RunState::Publishing => self.publish(&run).await,
             RunState::Cancelling | RunState::Failing { .. } => self.drain(&run).await,
-            RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
+            RunState::Planned | RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
                 let seen = *self.end_seen.get_or_insert_with(tokio::time::Instant::now);
                 sweep::sweep(&self.core, &run, seen).await?;
                 let run = self.core.store.run(&self.id).await?;
@@ -278,7 +278,7 @@ impl Driver {
         Ok(Next::Again)
     }
 
-    /// Waits for the listing, then looks at the sink and stores the plan.
+    /// Waits for the listing, then looks at the sink and stores the plan; a dry run shows it, and has ended.
     async fn plan(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
         match listing.map(|l| l.state) {
@@ -286,8 +286,24 @@ impl Driver {
             Some(UnitState::Failed { failure }) => return self.fail(failure).await,
             _ => return Ok(Next::Wait(LOOK_INTERVAL)),
         }
-        match preflight::look(&self.core, run).await {
-            Ok(Looked { plan, warnings, lent_container }) => {
+        match Box::pin(plans::make(&self.core, run)).await {
+            Ok(Made::Shown { plan, warnings, shown }) => {
+                let now = self.core.now();
+                let totals = self.core.totals(&self.id).await?;
+                self.core
+                    .apply_to_run(&self.id, RunEvent::PlanShown, |row| {
+                        row.plan.clone_from(&plan);
+                        row.warnings.extend(warnings.clone());
+                        row.shown = Some(shown.clone());
+                        row.totals = Some(totals);
+                        row.times.ended = Some(now);
+                        // Nothing was staged.
+                        row.is_swept = true;
+                    })
+                    .await?;
+                Ok(Next::Again)
+            }
+            Ok(Made::Stored { plan, warnings, lent_container }) => {
                 let now = self.core.now();
                 self.core
                     .apply_to_run(&self.id, RunEvent::PlanStored, |row| {
@@ -514,6 +530,8 @@ impl Driver {
         // Without access to the sink nothing can be in flight that was sent by this program since its start; what an
         // earlier one left in doubt stays in doubt, and is said so.
         match self.ingester(run) {
+            // It has sent nothing.
+            _ if run.is_dry => {}
             Ok(ingester) => {
                 if let Some(wait) = ingester.step(run, false).await?.wait {
                     return Ok(Next::Wait(wait));
@@ -534,7 +552,9 @@ impl Driver {
             .apply_to_run_and(&self.id, &others, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);
                 row.totals = Some(totals);
-                row.sweep_at = Some(now);
+                // A dry run has staged nothing and made no table.
+                row.sweep_at = (!row.is_dry).then_some(now);
+                row.is_swept |= row.is_dry;
                 let tags = format!("their tags begin with ingest-by:{}", row.tag_prefix());
                 let table = &row.activity.sink.table;
                 if row.activity.sink.publish != Publish::Append {

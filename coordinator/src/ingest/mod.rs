@@ -4,6 +4,7 @@
 //! outcome asks the cluster's journals and the table's tags first, and sends again only what surely had no effect; and a
 //! command that was taken after all is skipped by its tag.
 
+pub(crate) mod cluster;
 pub(crate) mod extents;
 mod lending;
 pub(crate) mod preflight;
@@ -210,15 +211,8 @@ impl Ingester {
             self.capacity = queued::HANDED_MAX;
             return;
         }
-        let id = RequestId::generate("capacity");
         // Who may not look sends little at once.
-        self.capacity = match self.client.command(database, &commands::show_capacity_ingestions(), &id).await {
-            Ok(reply) => {
-                let total = reply.table.rows.first().and_then(|row| reply.table.long(row, "Total"));
-                total.and_then(|t| u32::try_from(t).ok()).map_or(CAPACITY_UNKNOWN, |t| t.clamp(1, CAPACITY_MAX))
-            }
-            Err(_) => CAPACITY_UNKNOWN,
-        };
+        self.capacity = capacity_of(&*self.client, database).await.unwrap_or(CAPACITY_UNKNOWN);
     }
 
     async fn send_due(&mut self, run: &RunRow, step: &mut Step) -> Result<(), ChangeError> {
@@ -456,6 +450,14 @@ fn outcome_of(event: &CommandEvent) -> Option<CommandOutcome> {
         CommandEvent::Finished { .. } => Some(CommandOutcome::Confirmed),
         CommandEvent::Refused(_) => Some(CommandOutcome::Rejected),
     }
+}
+
+/// Ingestions that the cluster runs at once, as far as ferry makes use of it; `None` where it may not be asked.
+async fn capacity_of(client: &dyn Engine, database: &str) -> Option<u32> {
+    let id = RequestId::generate("capacity");
+    let table = client.command(database, &commands::show_capacity_ingestions(), &id).await.ok()?.table;
+    let total = table.long(table.rows.first()?, "Total")?;
+    u32::try_from(total).ok().map(|total| total.clamp(1, CAPACITY_MAX))
 }
 
 /// The file that a command's rows come from, for messages.

@@ -55,14 +55,7 @@ pub(super) async fn prepare(
 ) -> Result<(), Failure> {
     let sink = &run.activity.sink;
     let staging = run.staging_table();
-    let Some(columns) = columns else {
-        let message = format!(
-            "sink.publish: {:?} makes a staging table like table {:?}, whose columns this sign-in may not see; it needs the role \
-             Table Admin on it. With Table Ingestor alone, set sink.publish: append",
-            sink.publish, sink.table
-        );
-        return Err(Failure::new(Code::SinkForbidden, Fault::Sink, Retry::Never, message));
-    };
+    let Some(columns) = columns else { return Err(hidden(run)) };
     let day =
         jiff::Timestamp::from_millisecond(core.now().plus(STAGING_TABLE_AGE_MAX).0).unwrap_or(jiff::Timestamp::MAX);
     let about = format!("rows of run {} of ferry, on their way to table {}", run.id, sink.table);
@@ -102,6 +95,17 @@ pub(super) async fn prepare(
         }
         Err(e) => Err(needs("Table Admin", &format!("moves extents into table {:?}", sink.table), &e)),
     }
+}
+
+/// A staging table cannot be made like a table whose columns are hidden.
+pub(super) fn hidden(run: &RunRow) -> Failure {
+    let sink = &run.activity.sink;
+    let message = format!(
+        "sink.publish: {:?} makes a staging table like table {:?}, whose columns this sign-in may not see; it needs the role \
+         Table Admin on it. With Table Ingestor alone, set sink.publish: append",
+        sink.publish, sink.table
+    );
+    Failure::new(Code::SinkForbidden, Fault::Sink, Retry::Never, message)
 }
 
 fn not_ours() -> Failure {

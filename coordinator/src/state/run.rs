@@ -24,6 +24,8 @@ pub enum RunState {
         /// Why.
         failure: Failure,
     },
+    /// A dry run whose plan is there to be looked at. Final.
+    Planned,
     /// Every row is in the table. Final.
     Succeeded,
     /// Ended as asked. Final.
@@ -42,6 +44,8 @@ pub enum RunEvent {
     Admitted,
     /// Its units and its mapping are stored.
     PlanStored,
+    /// The plan of a dry run is stored: that is all it was for.
+    PlanShown,
     /// No unit is pending or leased.
     LastUnitStaged,
     /// A unit must be copied again: its staging blob is gone.
@@ -67,6 +71,7 @@ impl RunState {
         match (self, event) {
             (Self::Queued, E::Admitted) => Ok(Self::Planning),
             (Self::Planning, E::PlanStored) => Ok(Self::Copying),
+            (Self::Planning, E::PlanShown) => Ok(Self::Planned),
             (Self::Copying, E::LastUnitStaged) => Ok(Self::Ingesting),
             (Self::Ingesting, E::UnitReturned) => Ok(Self::Copying),
             (Self::Ingesting, E::LastUnitIngested) => Ok(Self::Succeeded),
@@ -93,6 +98,7 @@ impl RunState {
             Self::Publishing => "Publishing",
             Self::Cancelling => "Cancelling",
             Self::Failing { .. } => "Failing",
+            Self::Planned => "Planned",
             Self::Succeeded => "Succeeded",
             Self::Cancelled => "Cancelled",
             Self::Failed { .. } => "Failed",
@@ -101,7 +107,7 @@ impl RunState {
 
     /// Nothing more will happen to the run.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Succeeded | Self::Cancelled | Self::Failed { .. })
+        matches!(self, Self::Planned | Self::Succeeded | Self::Cancelled | Self::Failed { .. })
     }
 
     /// Why the run fails or failed.
@@ -118,6 +124,7 @@ impl RunEvent {
         match self {
             Self::Admitted => "Admitted",
             Self::PlanStored => "PlanStored",
+            Self::PlanShown => "PlanShown",
             Self::LastUnitStaged => "LastUnitStaged",
             Self::UnitReturned => "UnitReturned",
             Self::LastUnitIngested => "LastUnitIngested",
@@ -145,15 +152,17 @@ mod tests {
             RunState::Publishing,
             RunState::Cancelling,
             RunState::Failing { failure: failure() },
+            RunState::Planned,
             RunState::Succeeded,
             RunState::Cancelled,
             RunState::Failed { failure: failure() },
         ];
         #[rustfmt::skip]
-        let table: [(RunEvent, [&str; 7]); 10] = [
+        let table: [(RunEvent, [&str; 7]); 11] = [
             //                                    Queued       Planning      Copying       Ingesting     Publishing   Cancelling   Failing
             (RunEvent::Admitted,                ["Planning",   "",           "",           "",           "",          "",          ""]),
             (RunEvent::PlanStored,              ["",           "Copying",    "",           "",           "",          "",          ""]),
+            (RunEvent::PlanShown,               ["",           "Planned",    "",           "",           "",          "",          ""]),
             (RunEvent::LastUnitStaged,          ["",           "",           "Ingesting",  "",           "",          "",          ""]),
             (RunEvent::UnitReturned,            ["",           "",           "",           "Copying",    "",          "",          ""]),
             (RunEvent::LastUnitIngested,        ["",           "",           "",           "Succeeded",  "",          "",          ""]),

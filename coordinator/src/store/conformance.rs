@@ -140,7 +140,10 @@ async fn runs(store: &dyn Store) {
 
     let ended = RunRow { state: RunState::Succeeded, ..other.clone() };
     let swept_later = RunRow { state: RunState::Cancelled, sweep_at: Some(Millis(5)), ..new_run("r3", 15) };
-    store.commit(vec![Write::InsertRun(Box::new(ended)), Write::InsertRun(Box::new(swept_later))]).await.unwrap();
+    let shown = RunRow { state: RunState::Planned, is_dry: true, ..new_run("r4", 12) };
+    let rows = [ended, swept_later, shown.clone()];
+    store.commit(rows.into_iter().map(|row| Write::InsertRun(Box::new(row))).collect()).await.unwrap();
+    assert_eq!(store.run(&shown.id).await.unwrap().unwrap(), shown, "a dry run must read back as it was written");
     let ids = |runs: Vec<RunRow>| runs.into_iter().map(|r| r.id.to_string()).collect::<Vec<_>>();
     assert_eq!(ids(store.live_runs().await.unwrap()), ["r1", "r3"], "live runs, oldest first");
     assert_eq!(ids(store.recent_runs(2).await.unwrap()), ["r2", "r3"], "recent runs, newest first");

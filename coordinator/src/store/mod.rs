@@ -15,6 +15,7 @@ pub use schedules::{LastWindow, ScheduleRow, Schedules};
 pub use sql::{SqlStore, StorePlace};
 
 use crate::{
+    fingerprint::Expected,
     planner::Plan,
     state::{command::CommandState, run::RunState, unit::UnitState},
 };
@@ -24,7 +25,7 @@ use ferry_common::{
     clock::Millis,
     failure::{Code, Failure, Fault, Retry},
     id::{AttemptNumber, ChunkNumber, IdentityId, NodeId, RunId, RuntimeName, UnitNumber},
-    unit::{Chunk, Counters, FileRows, FileVersion, SampleColumn, Scope},
+    unit::{Chunk, Counters, FileRows, FileVersion, SampleColumn, Scope, Trial},
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,9 +88,21 @@ pub struct RunRow {
     /// Units made of them: a large file may be several, many small ones may be one.
     #[serde(default)]
     pub units: u64,
+    /// It only plans: nothing is created, staged or ingested.
+    #[serde(default)]
+    pub is_dry: bool,
+    /// The plan that it must find.
+    #[serde(default)]
+    pub expected: Option<Expected>,
     /// Columns that the listing's sample shows.
     #[serde(default)]
     pub sample: Vec<SampleColumn>,
+    /// A dry run: what copying some of the files takes.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// A dry run: its plan, as it is shown.
+    #[serde(default)]
+    pub shown: Option<serde_json::Value>,
     /// How records become columns; there from `Copying` on.
     #[serde(default)]
     pub plan: Option<Plan>,
@@ -161,7 +174,11 @@ impl RunRow {
             listing_page: 0,
             files: 0,
             units: 0,
+            is_dry: false,
+            expected: None,
             sample: Vec::new(),
+            trial: None,
+            shown: None,
             plan: None,
             warnings: Vec::new(),
             peak_slots: 0,
@@ -207,6 +224,15 @@ impl RunRow {
 }
 
 impl UnitRow {
+    /// Files that count with it: none for the later parts of one.
+    pub fn files(&self) -> &[FileVersion] {
+        match &self.scope {
+            Scope::Pack(files) => files,
+            Scope::Range(range) if range.number > 0 => &[],
+            Scope::File | Scope::Range(_) => std::slice::from_ref(&self.file),
+        }
+    }
+
     /// It may be granted now.
     pub fn is_due(&self, now: Millis) -> bool {
         matches!(self.state, UnitState::Pending { not_before, .. } if not_before <= now)
