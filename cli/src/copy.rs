@@ -3,6 +3,7 @@
 use crate::{
     embedded::{self, Embedding},
     output::{CliError, OutputFormat},
+    plan,
     query::DatabaseArgs,
     summary,
 };
@@ -92,6 +93,12 @@ pub(crate) struct Args {
     /// Id of the run.
     #[arg(long, value_name = "ID")]
     run_id: Option<RunId>,
+    /// Tell what the copy would do, and how long it may take, and do nothing.
+    #[arg(long, conflicts_with = "run_id")]
+    plan_only: bool,
+    /// With --plan-only: keep the plan in a file, for `ferry run --plan`.
+    #[arg(long, value_name = "FILE", requires = "plan_only")]
+    save: Option<PathBuf>,
 }
 
 /// A source on the command line, taken apart: what the nodes may read, and the settings that name it.
@@ -240,6 +247,10 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
         }
     };
     let embedding = Embedding { store: &store, roots, nodes: args.nodes, slots: args.slots };
+    if args.plan_only {
+        let made = embedded::plan(embedding, &activity).await?;
+        return plan::finish(&made, &activity, args.save.as_deref(), output);
+    }
     let report = embedded::copy(embedding, &activity, args.run_id.as_ref()).await?;
     summary::print(&report, output)
 }

@@ -4,7 +4,7 @@
 use crate::{
     api::Api,
     output::{CliError, message},
-    progress, runs, summary,
+    plan, progress, runs, summary,
 };
 use ferry_common::{
     activity::Activity,
@@ -24,6 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How long an interrupted run may take to end in good order.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long nodes may take to register: a plan counts them.
+const NODES_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often they are looked for.
+const NODES_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Any free port of this machine.
 pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -46,6 +50,40 @@ pub(crate) async fn copy(
     activity: &Activity,
     run_id: Option<&RunId>,
 ) -> Result<Value, CliError> {
+    let runtime = activity.source.connect_via.clone();
+    within(embedding, runtime, async |address: String| submit_and_follow(&address, activity, run_id).await).await
+}
+
+/// Plans one activity with an embedded coordinator and nodes. Returns the plan.
+pub(crate) async fn plan(embedding: Embedding<'_>, activity: &Activity) -> Result<Value, CliError> {
+    let (runtime, nodes) = (activity.source.connect_via.clone(), embedding.nodes as usize);
+    let made = async |address: String| {
+        let api = Api::embedded(&address)?;
+        wait_for_nodes(&api, nodes).await?;
+        plan::make(&api, activity).await
+    };
+    within(embedding, runtime, made).await
+}
+
+/// Waits until all nodes are there, or for a while.
+async fn wait_for_nodes(api: &Api, wanted: usize) -> Result<(), CliError> {
+    let mut waited = Duration::ZERO;
+    while waited < NODES_WAIT_MAX {
+        if api.get("/nodes").await?["nodes"].as_array().is_some_and(|nodes| nodes.len() >= wanted) {
+            return Ok(());
+        }
+        tokio::time::sleep(NODES_LOOK_INTERVAL).await;
+        waited += NODES_LOOK_INTERVAL;
+    }
+    Ok(())
+}
+
+/// Does some work with the API of an embedded coordinator, whose nodes are of that integration runtime, and ends them all.
+async fn within<T>(
+    embedding: Embedding<'_>,
+    runtime: RuntimeName,
+    work: impl AsyncFnOnce(String) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let config = CoordinatorConfig {
         grpc: ANY_PORT,
         http: ANY_PORT,
@@ -61,7 +99,7 @@ pub(crate) async fn copy(
     for number in 1..=embedding.nodes {
         let config = NodeConfig {
             coordinator: format!("http://{grpc}"),
-            runtime: RuntimeName::default(),
+            runtime: runtime.clone(),
             name: format!("node-{number}"),
             slots: embedding.slots,
             roots: embedding.roots.clone(),
@@ -72,7 +110,7 @@ pub(crate) async fn copy(
         nodes.spawn(ferry_node::run(config, stop_nodes.clone()));
     }
     let serving = tokio::spawn(coordinator.serve(stop_coordinator.clone()));
-    let result = submit_and_follow(&format!("http://{http}"), activity, run_id).await;
+    let result = work(format!("http://{http}")).await;
     stop_nodes.cancel();
     while nodes.join_next().await.is_some() {}
     stop_coordinator.cancel();

@@ -8,6 +8,7 @@ mod manual;
 mod nodes;
 mod oidc;
 mod output;
+mod plan;
 mod progress;
 mod query;
 mod quickstart;
@@ -56,6 +57,8 @@ enum Command {
     Copy(copy::Args),
     /// Submit a copy activity to a coordinator.
     Run(runs::RunArgs),
+    /// Tell what a copy would do, and how long it may take, without doing it.
+    Plan(plan::PlanArgs),
     /// Look at runs, or cancel one.
     Runs(runs::RunsArgs),
     /// Run activities again and again.
@@ -113,6 +116,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Quickstart(args) => quickstart::run(args, output).await,
         Command::Copy(args) => copy::run(args, output).await,
         Command::Run(args) => runs::run(args, output).await,
+        Command::Plan(args) => plan::run(args, output).await,
         Command::Runs(args) => runs::runs(args, output).await,
         Command::Schedules(args) => schedules::run(args, output).await,
         Command::Nodes(args) => nodes::run(args, output).await,

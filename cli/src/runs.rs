@@ -3,7 +3,7 @@
 use crate::{
     api::{Api, CoordinatorArg},
     output::{self, CliError, OutputFormat, cell, count, message},
-    progress, summary, watch,
+    plan, progress, summary, watch,
 };
 use clap::{Args, Subcommand};
 use ferry_common::{activity::Activity, id::RunId};
@@ -17,7 +17,12 @@ use std::path::PathBuf;
   ferry run taxi.yaml --run-id taxi-2025-01 --set sink.table=Taxi2025 --watch --output json")]
 pub(crate) struct RunArgs {
     /// File of the copy activity, YAML or JSON; `-` for standard input.
-    activity: PathBuf,
+    #[arg(required_unless_present = "plan")]
+    activity: Option<PathBuf>,
+    /// A plan that `ferry plan --save` made, instead: the run fails before it copies anything if it finds something else than
+    /// was planned.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["activity", "set"])]
+    plan: Option<PathBuf>,
     #[command(flatten)]
     coordinator: CoordinatorArg,
     /// Follow the run to its end.
@@ -57,6 +62,9 @@ enum RunsCommand {
   ferry runs watch taxi-2025-01
   ferry runs watch taxi-2025-01 --plain --output json > report.json")]
     Watch(WatchArgs),
+    /// What a dry run has planned.
+    #[command(after_help = "Example: ferry runs plan taxi-2025-01")]
+    Plan(OneRun),
     /// End a run; what is in flight is followed to its end.
     #[command(after_help = "Example: ferry runs cancel taxi-2025-01")]
     Cancel(OneRun),
@@ -94,7 +102,7 @@ struct OneRun {
 }
 
 /// Reads an activity and sets properties of it.
-fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
+pub(crate) fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
     let is_piped = path.as_os_str() == "-";
     let origin = if is_piped { "standard input".to_owned() } else { path.display().to_string() };
     let text = if is_piped { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
@@ -124,9 +132,12 @@ fn read_activity(path: &PathBuf, set: &[String]) -> Result<Activity, CliError> {
 }
 
 pub(crate) async fn run(args: RunArgs, output: OutputFormat) -> Result<(), CliError> {
-    let activity = read_activity(&args.activity, &args.set)?;
     let api = Api::new(&args.coordinator)?;
-    let run = submit(&api, &activity, args.run_id.as_ref()).await?;
+    let run = match (&args.plan, &args.activity) {
+        (Some(file), _) => plan::submit(&api, file, args.run_id.as_ref()).await?,
+        (None, Some(file)) => submit(&api, &read_activity(file, &args.set)?, args.run_id.as_ref()).await?,
+        (None, None) => return Err(CliError::Usage("name the file of an activity, or a plan with --plan".to_owned())),
+    };
     let id = cell(&run["runId"]);
     if !args.watch {
         return match output {
@@ -164,9 +175,10 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
             }
             let rows = list["runs"].as_array().into_iter().flatten().map(|run| {
                 let number = |path: &str| count(run.pointer(path).and_then(Value::as_u64).unwrap_or(0));
+                let is_plan = if run["isDry"] == true { " (plan)" } else { "" };
                 vec![
                     cell(&run["runId"]),
-                    cell(&run["activity"]),
+                    cell(&run["activity"]) + is_plan,
                     cell(&run["state"]),
                     format!("{}/{}", number("/copy/filesDone"), number("/copy/filesTotal")),
                     number("/ingest/rowsVisible"),
@@ -179,6 +191,10 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
         RunsCommand::Show(one) => show(&one, output).await,
         RunsCommand::Watch(WatchArgs { one, plain }) => {
             follow(&Api::new(&one.coordinator)?, one.run.as_str(), plain, output).await
+        }
+        RunsCommand::Plan(one) => {
+            let plan = Api::new(&one.coordinator)?.get(&format!("/runs/{}/plan", one.run)).await?;
+            plan::print(&plan, output)
         }
         RunsCommand::Cancel(one) => {
             let run = Api::new(&one.coordinator)?.post(&format!("/runs/{}/cancel", one.run), None).await?;

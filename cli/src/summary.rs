@@ -14,6 +14,10 @@ pub(crate) fn print(report: &Value, output: OutputFormat) -> Result<(), CliError
     }
     match report["status"].as_str() {
         Some("Succeeded") => Ok(()),
+        Some("Planned") => {
+            message(&format!("ferry: this was a dry run: see `ferry runs plan {}`", cell(&report["runId"])));
+            Ok(())
+        }
         Some("Cancelled") => Err(CliError::Failed(format!("run {} was cancelled", cell(&report["runId"])))),
         _ => {
             let errors: Vec<_> = report["errors"]

@@ -15,6 +15,7 @@ mod limits;
 mod observe;
 mod oidc;
 mod parser;
+mod plans;
 mod proxies;
 mod publish;
 mod queued;
