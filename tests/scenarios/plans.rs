@@ -1,7 +1,7 @@
 //! Plans: what a copy would do is told, nothing is done, and a run can be held to it.
 
 use crate::copies::assert_whole;
-use ferry_tests::{Cluster, ClusterOptions, ferry, write_flights};
+use ferry_tests::{Cluster, ClusterOptions, ferry, wait_for, write_flights};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -27,6 +27,8 @@ fn call(cluster: &Cluster, arguments: &[&str]) -> (Option<i32>, Value, String) {
 async fn a_plan_changes_nothing_and_a_run_is_held_to_it() {
     let cluster = Cluster::start(ClusterOptions { nodes: 2, ..ClusterOptions::default() }).await;
     let expected = write_flights(&cluster.source());
+    wait_for("the nodes", || async { (call(&cluster, &["nodes", "list"]).1.as_array()?.len() == 2).then_some(()) })
+        .await;
     let file = written(&cluster, &cluster.flights_activity());
     let (file, kept) = (file.to_str().unwrap(), cluster.source().with_file_name("plan.json"));
     let kept = kept.to_str().unwrap();
@@ -91,7 +93,7 @@ async fn differences_are_shown_and_the_table_stays_as_it_is() {
     assert_eq!((&plan["files"]["count"], &plan["estimate"]["rows"]), (&json!(1), &json!(2)));
 
     let more = ["--set", "sink.schemaDrift=addColumns", "--set", "sink.publish=atomic"];
-    let (code, plan, messages) = call(&cluster, &[&["plan", file], &more[..]].concat());
+    let (code, plan, messages) = call(&cluster, &[&["plan", file][..], &more[..]].concat());
     assert_eq!(code, Some(0), "{messages}");
     let alter = plan["schema"]["alter"].as_str().unwrap();
     assert!(alter.starts_with(".alter-merge table") && alter.contains("b"), "{alter}");
