@@ -237,7 +237,7 @@ impl Driver {
         let Some(run) = self.core.store.run(&self.id).await? else { return Ok(Next::Done) };
         match run.state.clone() {
             RunState::Queued => self.admit(&run).await,
-            RunState::Planning => self.plan(&run).await,
+            RunState::Planning => self.plan().await,
             RunState::Copying => self.watch_copying(&run).await,
             RunState::Ingesting => self.ingest(&run).await,
             RunState::Publishing => self.publish(&run).await,
@@ -279,14 +279,19 @@ impl Driver {
     }
 
     /// Waits for the listing, then looks at the sink and stores the plan; a dry run shows it, and has ended.
-    async fn plan(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+    async fn plan(&mut self) -> Result<Next, ChangeError> {
         let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
         match listing.map(|l| l.state) {
             Some(UnitState::Ingested) => {}
             Some(UnitState::Failed { failure }) => return self.fail(failure).await,
             _ => return Ok(Next::Wait(LOOK_INTERVAL)),
         }
-        match Box::pin(plans::make(&self.core, run)).await {
+        // The last page may have come after the run was read: its sample came with it.
+        let Some(run) = self.core.store.run(&self.id).await? else { return Ok(Next::Done) };
+        if run.state != RunState::Planning {
+            return Ok(Next::Again);
+        }
+        match Box::pin(plans::make(&self.core, &run)).await {
             Ok(Made::Shown { plan, warnings, shown }) => {
                 let now = self.core.now();
                 let totals = self.core.totals(&self.id).await?;
