@@ -8,7 +8,7 @@ use crate::{
 };
 use clap::Args as ClapArgs;
 use ferry_common::activity::Activity;
-use ferry_local_adx::{Faults, LocalAdx, LocalAdxConfig};
+use ferry_local_adx::{Faults, LocalAdx, LocalAdxConfig, Roles};
 use ferry_node::read::Roots;
 use serde_json::json;
 use std::{
@@ -80,6 +80,7 @@ pub(crate) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
         faults: Faults::default(),
         storage: None,
         login_endpoint: None,
+        roles: Roles::default(),
     };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let address = format!("http://{}", endpoint.address);

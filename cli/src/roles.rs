@@ -9,7 +9,7 @@ use crate::{
 use clap::Args;
 use ferry_common::{id::RuntimeName, spans, timetable::Timetable};
 use ferry_coordinator::{Coordinator, CoordinatorConfig, GivenCertificate, TlsConfig, store::StorePlace};
-use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig};
+use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig, Role, Roles};
 use ferry_node::{MembershipConfig, NodeConfig, read::Roots};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -270,6 +270,10 @@ pub(crate) struct LocalAdxArgs {
     /// Ask clients for tokens of Entra ID, and tell them to get them here. Signatures of tokens are not checked.
     #[arg(long, value_name = "URL")]
     login_endpoint: Option<String>,
+    /// What whoever asks may do; may be given more than once. Without it, everything. Roles: database-admin, database-user,
+    /// database-viewer, database-monitor, database-ingestor, table-admin, table-ingestor, none.
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<Role>,
     /// What shall go wrong, for tests: KIND[:TIMES[:SECONDS]], joined by commas. Kinds: throttle, error, lost-answer,
     /// hang, op-throttle, op-error, op-abandon, slow.
     #[arg(long, default_value = "", value_name = "SPEC")]
@@ -290,6 +294,7 @@ pub(crate) async fn local_adx(args: LocalAdxArgs) -> Result<(), CliError> {
         faults,
         storage,
         login_endpoint: args.login_endpoint,
+        roles: Roles::new(args.role),
     };
     let endpoint = LocalAdx::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     message(&format!("local-adx: http://{} (for first runs and tests)", endpoint.address));

@@ -79,6 +79,11 @@ pub trait Engine: Send + Sync {
     /// Runs a management command.
     async fn command(&self, database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError>;
 
+    /// Runs a query that changes nothing. An engine need not have any.
+    async fn query(&self, _database: &str, _kql: &str, _id: &RequestId) -> Result<Reply, KustoError> {
+        Err(ServiceError::refused("this engine answers no queries".to_owned()).into())
+    }
+
     /// The cluster's address.
     fn endpoint(&self) -> &str;
 }
@@ -87,6 +92,10 @@ pub trait Engine: Send + Sync {
 impl Engine for Client {
     async fn command(&self, database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError> {
         self.post("/v1/rest/mgmt", database, command.text(), id, frames::parse_v1).await
+    }
+
+    async fn query(&self, database: &str, kql: &str, id: &RequestId) -> Result<Reply, KustoError> {
+        Self::query(self, database, kql, id).await
     }
 
     fn endpoint(&self) -> &str {

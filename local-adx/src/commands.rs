@@ -172,6 +172,7 @@ fn moved_frame(dropped: &[String], moved: &[String]) -> Frame {
 impl Adx {
     /// Runs a command.
     pub async fn command(self: &Arc<Self>, request: &Request, text: &str) -> Result<Outcome, AdxError> {
+        self.roles.check_command(request, text)?;
         let mut parser = Parser::new(text)?;
         parser.expect(".")?;
         let Some(Token::Ident(verb)) = parser.advance() else {
@@ -218,11 +219,25 @@ impl Adx {
             "databases" => {
                 let mut names = self.catalogue.databases().await?;
                 names.extend(self.databases.iter().filter(|d| !names.contains(d)).cloned().collect::<Vec<_>>());
+                if !self.roles.sees_databases() {
+                    names.clear();
+                }
                 Frame::new(vec![
                     text_column("DatabaseName", names.iter().cloned()),
                     text_column("DatabaseAccessMode", names.iter().map(|_| "ReadWrite".to_owned())),
                     text_column("PrettyName", names.iter().map(|_| String::new())),
                 ])
+            }
+            "database" => {
+                let name = p.name()?;
+                if !p.words(&["principal", "roles"]) {
+                    return p.fail("'principal roles'");
+                }
+                if !self.databases.is_empty() && !self.databases.contains(&name) {
+                    let why = format!("BadRequest_DatabaseNotExist: Database '{name}' was not found.");
+                    return Err(AdxError::no_database(why));
+                }
+                self.roles.frame(&name, None)
             }
             "tables" => {
                 let mut tables = Vec::new();
@@ -257,6 +272,9 @@ impl Adx {
 
     async fn show_table(&self, db: &str, p: &mut Parser) -> Result<Frame, AdxError> {
         let table = self.existing_table(db, &p.name()?).await?;
+        if p.words(&["principal", "roles"]) {
+            return Ok(self.roles.frame(db, Some(&table.name)));
+        }
         if p.word("cslschema") {
             return Ok(table_frame(db, &[table]));
         }
@@ -286,7 +304,7 @@ impl Adx {
         if p.word("extents") {
             return self.extents(db, &table, p).await;
         }
-        p.fail("cslschema, schema as json, details or extents")
+        p.fail("cslschema, schema as json, details, extents or principal roles")
     }
 
     /// A table's extents, as far as `where tags ...` lets them through.
@@ -922,7 +940,7 @@ fn expect_end(p: &Parser) -> Result<(), AdxError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LocalAdx, LocalAdxConfig, faults::Faults};
+    use crate::{LocalAdx, LocalAdxConfig, Roles, faults::Faults};
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
@@ -937,6 +955,7 @@ mod tests {
             faults: Faults::default(),
             storage: None,
             login_endpoint: None,
+            roles: Roles::default(),
         };
         (LocalAdx::open(config).await.unwrap().adx, folder)
     }

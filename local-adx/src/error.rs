@@ -49,6 +49,8 @@ errors! {
     no_table(400, "BadRequest_TableNotExist", "Kusto.Data.Exceptions.TableNotFoundException", true);
     /// No such mapping.
     no_mapping(400, "BadRequest_MappingReferenceWasNotFound", "Kusto.Data.Exceptions.MappingNotFoundException", true);
+    /// The role for it is missing.
+    forbidden(403, "Forbidden", "Kusto.Data.Exceptions.KustoRequestDeniedException", true);
     /// Too much at once.
     throttled(429, "TooManyRequests", "Kusto.DataNode.Exceptions.ControlCommandThrottledException", false);
     /// The service failed.

@@ -10,6 +10,7 @@ mod frame;
 mod ingest;
 pub mod kql;
 mod queued;
+mod roles;
 mod server;
 mod sign_in;
 pub mod types;
@@ -17,6 +18,7 @@ pub mod types;
 pub use error::AdxError;
 pub use faults::{Fault, Faults};
 pub use queued::Account;
+pub use roles::{Role, Roles};
 
 use catalogue::Catalogue;
 use frame::Frame;
@@ -46,6 +48,8 @@ pub struct LocalAdxConfig {
     pub storage: Option<Account>,
     /// Where clients get their tokens; without one, nobody is asked for any.
     pub login_endpoint: Option<String>,
+    /// What whoever asks may do.
+    pub roles: Roles,
 }
 
 /// Why an endpoint cannot start or go on.
@@ -86,6 +90,7 @@ pub(crate) struct Adx {
     capacity: i64,
     storage: Option<Arc<queued::Storage>>,
     login_endpoint: Option<String>,
+    roles: Roles,
     /// Something was handed over by REST.
     handed: tokio::sync::Notify,
 }
@@ -103,6 +108,7 @@ impl Adx {
 
     /// Runs a query.
     async fn query(&self, db: &str, text: &str) -> Result<Frame, AdxError> {
+        self.roles.check_query(db)?;
         let query = Parser::new(text)?.query()?;
         let Source::Table(name) = &query.source else {
             return run_operators([source_frame(&query.source)], &query.operators);
@@ -180,6 +186,7 @@ impl LocalAdx {
         };
         let adx = Adx {
             login_endpoint: config.login_endpoint,
+            roles: config.roles,
             storage,
             handed: tokio::sync::Notify::new(),
             catalogue,

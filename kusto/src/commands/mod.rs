@@ -2,12 +2,14 @@
 
 mod extents;
 mod ingest;
+mod rights;
 mod show;
 mod table;
 
 pub use extents::{move_extents, replace_extents, show_extents_of, show_extents_total, try_move_extents};
 pub(crate) use ingest::mapping_json;
 pub use ingest::{Ingest, IngestMapping, IngestSource, MappedColumn, MappedSource, ingest};
+pub use rights::{create_csv_mapping, drop_csv_mapping, show_database_named, show_database_roles, show_table_roles};
 pub use show::{
     show_capacity_ingestions, show_cluster, show_commands_by_request_id, show_data_operations, show_extents_by_tag,
     show_ingestion_failures, show_operations, show_operations_since, show_table_cslschema, show_tables, show_version,

@@ -23,6 +23,7 @@ fn examples() -> Vec<(&'static str, Command)> {
         strict_width: true,
         creation_time: None,
     };
+    let mapped = [MappedColumn { column: "a".into(), kind: None, source: MappedSource::Ordinal(0) }];
     let json = Ingest {
         source: IngestSource::Path("/srv/staging/r/1/1/0.json.gz".to_owned()),
         format: "json",
@@ -48,11 +49,13 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("ingest_csv_creation_time", ingest(&dated)),
         ("ingest_json_path", ingest(&json)),
         ("ingest_parquet_path", ingest(&parquet)),
+        ("create_csv_mapping", create_csv_mapping("T", "m", &mapped)),
         (
             "create_staging_table",
             create_staging_table("S", &[column("a", "long"), column("b c", "string")], "of run 'r'"),
         ),
         ("delete_after", delete_after("S", "2026-01-31")),
+        ("drop_csv_mapping", drop_csv_mapping("T", "m")),
         ("drop_table", drop_table("S")),
         ("forbid_merges", forbid_merges("S")),
         ("keep_long", keep_long("S")),
@@ -62,6 +65,9 @@ fn examples() -> Vec<(&'static str, Command)> {
         ("show_extents_total", show_extents_total("S", None)),
         ("show_extents_total_tagged", show_extents_total("T", Some("ingest-by:ferry:r:0/"))),
         ("show_extents_of", show_extents_of("T", "ferry:r:0/")),
+        ("show_database_named", show_database_named("D'")),
+        ("show_database_roles", show_database_roles("D")),
+        ("show_table_roles", show_table_roles("T")),
         ("show_tables", show_tables()),
         ("alter_merge_table", alter_merge_table("T", &[column("a", "long")])),
         ("show_capacity_ingestions", show_capacity_ingestions()),

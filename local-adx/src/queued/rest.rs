@@ -71,6 +71,7 @@ async fn take(adx: &Adx, db: String, table: String, body: &[u8]) -> Result<Strin
     if submitted.blobs.is_empty() || submitted.blobs.len() > BLOBS_MAX {
         return Err(AdxError::bad_request(format!("a request names 1 to {BLOBS_MAX} blobs")));
     }
+    adx.roles.check_ingestion(&db)?;
     adx.existing_table(&db, &table).await?;
     let is_tracked = submitted.properties.get("enableTracking").and_then(Value::as_bool).unwrap_or(false);
     let mut properties = submitted.properties;
