@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod attempts;
 mod blobs;
+mod checks;
 mod config;
 mod core;
 mod desk;

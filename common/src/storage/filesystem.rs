@@ -19,6 +19,12 @@ pub struct FileSystemStorage {
     folder: PathBuf,
 }
 
+/// Bytes that this user may still write to the file system of `folder`.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 impl FileSystemStorage {
     /// Storage in `folder`, which must exist by the time it is used.
     pub fn new(folder: impl Into<PathBuf>) -> Self {

@@ -8,7 +8,7 @@ mod memory;
 mod signed;
 
 pub use blob::AzureBlobStorage;
-pub use filesystem::FileSystemStorage;
+pub use filesystem::{FileSystemStorage, free_bytes};
 pub use memory::MemoryStorage;
 pub use signed::{SignedBlobStorage, Signer};
 

@@ -4,10 +4,12 @@
 mod authority;
 mod dial;
 mod join_token;
+mod proxies;
 
 pub use authority::{Trust, TrustError, fingerprint, read_certificates};
 pub use dial::{ClientIdentity, Dialer};
 pub use join_token::JoinToken;
+pub use proxies::Proxies;
 
 use crate::id::{IdentityId, RuntimeName};
 

@@ -1,5 +1,6 @@
 //! HTTP and JSON for programs and the CLI. It holds no rule of its own.
 
+mod checks;
 mod credentials;
 mod schedules;
 mod plans;
@@ -79,6 +80,7 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .route("/api/v1/plans", post(plans::submit_plan))
         .route("/api/v1/runs/{run}/cancel", post(cancel_run))
         .route("/api/v1/nodes/{node}/drain", post(drain_node))
+        .route("/api/v1/checks", post(checks::check))
         .route_layer(signed_in(Role::Operator))
         .with_state(core.clone());
     let admin = Router::new()
