@@ -10,12 +10,19 @@ use serde_json::Value;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same of what asks others first: a coordinator gives up after two minutes.
+const SLOW_TIMEOUT: Duration = Duration::from_secs(130);
+/// Largest answer that is taken as it is.
+const TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// Where a coordinator listens that was told nothing else.
+const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7480";
 
 /// Which coordinator, and how it is talked to.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CoordinatorArg {
     /// Address of the coordinator's HTTP port.
-    #[arg(long, env = "FERRY_COORDINATOR", default_value = "http://127.0.0.1:7480", value_name = "URL")]
+    #[arg(long, env = "FERRY_COORDINATOR", default_value = DEFAULT_COORDINATOR, value_name = "URL")]
     pub(crate) coordinator: String,
     /// File with a token for it. Without one, FERRY_TOKEN may hold the token itself.
     #[arg(long, env = "FERRY_TOKEN_FILE", value_name = "FILE")]
@@ -24,6 +31,47 @@ pub(crate) struct CoordinatorArg {
     /// machine believes.
     #[arg(long, env = "FERRY_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
+}
+
+/// The same for commands that also work without a coordinator: it is asked only if it is named.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NamedCoordinatorArg {
+    /// Address of a coordinator's HTTP port, to look at it, too.
+    #[arg(long, env = "FERRY_COORDINATOR", value_name = "URL")]
+    coordinator: Option<String>,
+    /// File with a token for it. Without one, FERRY_TOKEN may hold the token itself.
+    #[arg(long, env = "FERRY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// File with the authority that its certificate is by, such as the coordinator's ca.crt. Default: those that this
+    /// machine believes.
+    #[arg(long, env = "FERRY_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl NamedCoordinatorArg {
+    /// The coordinator, if one is named.
+    pub(crate) fn named(&self) -> Option<CoordinatorArg> {
+        self.coordinator.clone().map(|coordinator| self.at(coordinator))
+    }
+
+    /// The coordinator that is named, or the one that is there by default.
+    pub(crate) fn or_default(&self) -> CoordinatorArg {
+        self.named().unwrap_or_else(|| self.at(DEFAULT_COORDINATOR.to_owned()))
+    }
+
+    /// File with the authority of its certificate.
+    pub(crate) fn ca(&self) -> Option<&PathBuf> {
+        self.ca.as_ref()
+    }
+
+    /// File with the token.
+    pub(crate) fn token_file(&self) -> Option<&PathBuf> {
+        self.token_file.as_ref()
+    }
+
+    fn at(&self, coordinator: String) -> CoordinatorArg {
+        CoordinatorArg { coordinator, token_file: self.token_file.clone(), ca: self.ca.clone() }
+    }
 }
 
 /// A client of the API.
@@ -106,12 +154,46 @@ impl Api {
         self.send(Method::PUT, path, Some(body)).await
     }
 
+    /// The same, for what takes its time.
+    pub(crate) async fn post_slow(&self, path: &str, body: &Value) -> Result<Value, CliError> {
+        self.send_within(Method::POST, path, Some(body), SLOW_TIMEOUT).await
+    }
+
+    /// What a path of the port answers, as it is: `/metrics`, `/healthz`, `/api/v1/nodes`.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, CliError> {
+        let mut request = self.http.get(format!("{}{path}", self.address)).timeout(SLOW_TIMEOUT);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.clone());
+        }
+        let mut response = request.send().await.map_err(|e| self.unreachable(e))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|e| self.unreachable(e))? {
+            body.extend_from_slice(&piece);
+            if body.len() > TEXT_BYTES_MAX {
+                return Err(CliError::Failed(format!("{path}: more than {TEXT_BYTES_MAX} bytes")));
+            }
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() { Ok(text) } else { Err(CliError::Failed(format!("{path}: HTTP {status}: {text}"))) }
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, CliError> {
         self.send(Method::DELETE, path, None).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CliError> {
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.address));
+        self.send_within(method, path, body, REQUEST_TIMEOUT).await
+    }
+
+    async fn send_within(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Value, CliError> {
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.address)).timeout(timeout);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.clone());
         }

@@ -1,4 +1,4 @@
-//! A coordinator and nodes inside this process, for `ferry copy` and `ferry quickstart`. They talk over loopback, by the
+//! A coordinator and nodes inside this process, for `ferry copy`, `ferry quickstart` and `ferry check --local`. They talk over loopback, by the
 //! same protocol as separate programs.
 
 use crate::{
@@ -79,7 +79,7 @@ async fn wait_for_nodes(api: &Api, wanted: usize) -> Result<(), CliError> {
 }
 
 /// Does some work with the API of an embedded coordinator, whose nodes are of that integration runtime, and ends them all.
-async fn within<T>(
+pub(crate) async fn within<T>(
     embedding: Embedding<'_>,
     runtime: RuntimeName,
     work: impl AsyncFnOnce(String) -> Result<T, CliError>,

@@ -1,6 +1,8 @@
 //! The program `ferry`: one file a subcommand. It holds no rule of its own.
 
 mod api;
+mod bundle;
+mod check;
 mod copy;
 mod doctor;
 mod embedded;
@@ -12,6 +14,7 @@ mod plan;
 mod progress;
 mod query;
 mod quickstart;
+mod redaction;
 mod roles;
 mod runs;
 mod sample;
@@ -71,8 +74,12 @@ enum Command {
     Tls(tokens::TlsArgs),
     /// Run a query or a management command.
     Query(query::Args),
-    /// Find out what is not as it should be.
+    /// Check every connection and permission that a copy needs.
+    Check(check::Args),
+    /// Find out what is not as it should be: this host, and a coordinator if one is named.
     Doctor(doctor::Args),
+    /// Put together what somebody needs who is to help, without secrets.
+    SupportBundle(bundle::Args),
     /// Run a coordinator.
     Coordinator(roles::CoordinatorArgs),
     /// Run a node.
@@ -123,7 +130,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Token(args) => tokens::token(args, output).await,
         Command::Tls(args) => tokens::tls(args, output),
         Command::Query(args) => query::run(args, output).await,
-        Command::Doctor(args) => doctor::run(args, output).await,
+        Command::Check(args) => Box::pin(check::run(args, output)).await,
+        Command::Doctor(args) => Box::pin(doctor::run(args, output)).await,
+        Command::SupportBundle(args) => Box::pin(bundle::run(args, output)).await,
         Command::Coordinator(args) => roles::coordinator(args).await,
         Command::Node(args) => roles::node(args).await,
         Command::LocalAdx(args) => roles::local_adx(*args).await,

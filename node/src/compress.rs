@@ -11,9 +11,12 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc as blocking,
     },
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
 
+/// Records that the speed is measured with.
+const SAMPLE_BYTES: usize = 4 << 20;
 /// Messages that wait for the compressor; each is about a megabyte.
 const MESSAGES_WAITING_MAX: usize = 2;
 
@@ -145,6 +148,44 @@ impl<W: io::Write> Encoder<W> {
     }
 }
 
+/// Records that look like many people's: numbers that count up, dates, a few words again and again.
+fn sample_records() -> Vec<u8> {
+    let mut text = Vec::with_capacity(SAMPLE_BYTES + 128);
+    let mut number: u64 = 0x9E37_79B9_7F4A_7C15;
+    while text.len() < SAMPLE_BYTES {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (id, at) = (text.len(), number >> 33);
+        let word = ["cash", "credit card", "no charge", "disputed"][(at % 4) as usize];
+        let (minute, second, fare) = (at / 7 % 60, at / 11 % 60, at % 9_000);
+        let line = format!(
+            "{id},2025-06-{:02}T08:{minute:02}:{second:02}Z,{word},{fare},{:.2},N\n",
+            1 + at % 28,
+            fare as f64 / 7.0
+        );
+        text.extend_from_slice(line.as_bytes());
+    }
+    text
+}
+
+/// How many bytes of records a second one core turns into staged blobs, gzip level `level`. It takes about `time`, on the
+/// calling thread, which must be one that may block.
+pub fn gzip_bytes_per_second(level: u32, time: Duration) -> f64 {
+    let (pieces, mut taken) = mpsc::channel(1);
+    let drain = std::thread::spawn(move || while taken.blocking_recv().is_some() {});
+    let records = sample_records();
+    let mut encoder = Encoder::new(BlockSink::new(pieces, Target::Chunk), StagedCompression::Gzip, level);
+    let began = Instant::now();
+    let mut bytes = 0_u64;
+    while began.elapsed() < time && encoder.write(&records).is_ok() {
+        bytes += records.len() as u64;
+    }
+    // With it the way to the drain ends, too.
+    let _ = encoder.finish();
+    let rate = bytes as f64 / began.elapsed().as_secs_f64().max(f64::EPSILON);
+    let _ = drain.join();
+    rate
+}
+
 /// Compresses until there are no more messages. Runs on the calling thread.
 pub(crate) fn compress(
     messages: &blocking::Receiver<Message>,
@@ -191,4 +232,20 @@ pub(crate) fn compress(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_packs_as_records_do_and_its_speed_is_measured() {
+        use io::Write as _;
+        let records = sample_records();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::new(1));
+        gzip.write_all(&records).unwrap();
+        let ratio = records.len() as f64 / gzip.finish().unwrap().len() as f64;
+        assert!((1.5..6.0).contains(&ratio), "{ratio}");
+        assert!(gzip_bytes_per_second(1, Duration::from_millis(50)) > 100_000.0);
+    }
 }

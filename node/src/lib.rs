@@ -24,6 +24,7 @@ mod slots;
 mod stage;
 mod trial;
 
+pub use compress::gzip_bytes_per_second;
 pub use config::{MembershipConfig, NodeConfig};
 pub use identity::IdentityError;
 pub use link::{LinkError, run, run_over};
