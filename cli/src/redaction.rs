@@ -17,7 +17,7 @@ const SECRET_KEYS: [&str; 8] =
     ["token", "password", "secret", "accountkey", "credential", "authorization", "privatekey", "principalkey"];
 
 /// Patterns, and what stands in the place of what they find.
-const PATTERNS: [(&str, &str); 7] = [
+const PATTERNS: [(&str, &str); 8] = [
     (r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----", GONE),
     // User and password in an address.
     (r#"://[^\s"'/@]+@"#, "://(removed)@"),
@@ -26,12 +26,13 @@ const PATTERNS: [(&str, &str); 7] = [
     // JSON web tokens, and ferry's own.
     (r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?", GONE),
     (r"\b(fapi|fjoin)_([A-Za-z0-9]+)_[A-Za-z0-9_-]+", "${1}_${2}_(removed)"),
-    // Keys: long, and nothing that a person would write. A path has its slashes, and no equals sign at its end.
-    (r"[A-Za-z0-9+/]{40,}={1,2}|\b[A-Za-z0-9]{48,}\b", GONE),
+    // Keys: long, and nothing that a person would write. A path has more after its equals sign.
+    (r"[A-Za-z0-9+/]{40,}={1,2}([^A-Za-z0-9=]|$)", "(removed)$1"),
+    (r"\b[A-Za-z0-9]{48,}\b", GONE),
 ];
 
 /// `name=value` and `name: value`, where the name says that the value is a secret.
-const NAMED: &str = r#"(?i)\b([a-z_-]*(?:sig|signature|accountkey|accesskey|password|passwd|pwd|secret|token|apikey|api_key))(\\?"?\s*[=:]\s*\\?"?)([^\s"',;&)}\\]+)"#;
+const NAMED: &str = r#"(?i)\b([a-z_-]*(?:sig|signature|accountkey|accesskey|password|passwd|pwd|secret|token|apikey|api_key))(\\?"?\s*[=:]\s*\\?"?)([^\s"',;&)}\\{\[][^\s"',;&)}\\]*)"#;
 
 /// Finds secrets by their form, by their name, and those that this process knows by their value.
 pub(crate) struct Redactor {
@@ -53,7 +54,7 @@ impl Redactor {
         let mut known: Vec<String> = known.into_iter().map(|value| value.trim().to_owned()).collect();
         known.retain(|value| value.chars().count() >= SECRET_CHARS_MIN);
         known.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        let patterns = PATTERNS.iter().map(|(pattern, instead)| Ok((regex(pattern)?, *instead)));
+        let patterns = PATTERNS.iter().map(|(pattern, instead)| Ok::<_, CliError>((regex(pattern)?, *instead)));
         Ok(Self { patterns: patterns.collect::<Result<_, CliError>>()?, named: regex(NAMED)?, known })
     }
 
@@ -66,7 +67,7 @@ impl Redactor {
         }
         let named = |found: &Captures<'_>| {
             let value = &found[3];
-            let value = if is_reference(value) || value.starts_with('(') { value } else { GONE };
+            let value = if is_reference(value) || value == GONE.trim_end_matches(')') { value } else { GONE };
             format!("{}{}{value}", &found[1], &found[2])
         };
         self.named.replace_all(&text, named).into_owned()
@@ -152,6 +153,7 @@ mod tests {
         let redactor = Redactor::new(["short".to_owned()]).unwrap();
         for text in [
             "record at byte 7340032 of /exports/taxi/2025/06/very/long/path/that/goes/on/and/on/green.csv.gz",
+            "/exports/taxi/some/more/folders/of/a/long/path/year=2025/month=06/green.csv",
             "run 0197d0c4-6b1e-7c33-9d0c-2f8f7f8c1d11 of adx.westeurope.kusto.windows.net",
             "secret env:FERRY_KEY: environment variable FERRY_KEY is not set",
             "staging.accountKey: {secret: env:FERRY_KEY}",

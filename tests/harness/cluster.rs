@@ -115,7 +115,7 @@ impl Cluster {
         let azurite = Azurite::start(folder.path()).await;
         let (adx_port, grpc_port, http_port) = (free_port(), free_port(), free_port());
         let account = options.queued.then(|| azurite.connection_string());
-        let adx = start_adx(&folder, adx_port, &options.fault, account.as_deref(), &options.lent_rights);
+        let adx = start_adx(&folder, adx_port, &options.fault, account.as_deref(), &options.lent_rights, &[]);
         let store = if options.store.is_empty() {
             format!("sqlite:{}", folder.path().join("ferry.db").display())
         } else {
@@ -171,10 +171,18 @@ impl Cluster {
         self.wait_adx().await;
     }
 
+    /// Kills local-adx without a word, and starts it again on the same data, with more arguments.
+    pub async fn restart_adx_with(&mut self, more: &[&str]) {
+        self.adx.kill();
+        let account = self.queued.then(|| self.azurite.connection_string());
+        self.adx = start_adx(&self.folder, self.adx_port, "", account.as_deref(), more);
+        self.wait_adx().await;
+    }
+
     /// Starts local-adx again that has ended, and does not wait: it may need what is not there yet.
     pub fn respawn_adx(&mut self, fault: &str) {
         let account = self.queued.then(|| self.azurite.connection_string());
-        self.adx = start_adx(&self.folder, self.adx_port, fault, account.as_deref(), &self.lent_rights);
+        self.adx = start_adx(&self.folder, self.adx_port, fault, account.as_deref(), &self.lent_rights, &[]);
     }
 
     /// Starts one more node.
@@ -474,7 +482,14 @@ impl Cluster {
     }
 }
 
-fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>, lent_rights: &str) -> Program {
+fn start_adx(
+    folder: &TempDir,
+    port: u16,
+    fault: &str,
+    account: Option<&str>,
+    lent_rights: &str,
+    more: &[&str],
+) -> Program {
     let mut arguments: Vec<String> = vec![
         "local-adx".into(),
         "--listen".into(),
@@ -487,6 +502,7 @@ fn start_adx(folder: &TempDir, port: u16, fault: &str, account: Option<&str>, le
     if !lent_rights.is_empty() {
         arguments.extend(["--lent-rights".into(), lent_rights.to_owned()]);
     }
+    arguments.extend(more.iter().map(|&argument| argument.to_owned()));
     let environment: Vec<_> = account.map(|a| ("FERRY_LOCAL_ADX_STORAGE", a.to_owned())).into_iter().collect();
     Program::ferry(&arguments, &environment, folder.path().join("adx.log"))
 }

@@ -4,6 +4,7 @@
 mod attacks;
 mod bad_input;
 mod chaos;
+mod checks;
 mod copies;
 mod deaths;
 mod entra;
@@ -23,4 +24,5 @@ mod schedules;
 mod screen;
 mod storage;
 mod stores;
+mod support;
 mod traces;

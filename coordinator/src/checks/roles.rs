@@ -72,15 +72,15 @@ mod tests {
     fn only_the_right_role_gives_the_right() {
         for (roles, ingests, creates, manages) in [
             (&[][..], false, false, false),
-            (&["Database Rides Viewer", "Database Rides Monitor"], false, false, false),
-            (&["Table Taxi Ingestor"], true, false, false),
-            (&["Database Rides Ingestor"], true, false, false),
-            (&["Table Taxi Admin"], false, false, true),
-            (&["Database Rides User"], false, true, false),
-            (&["Database My own rides Admin"], true, true, true),
-            (&["Cluster AllDatabasesAdmin"], true, true, true),
+            (&["Database Rides Viewer", "Database Rides Monitor"][..], false, false, false),
+            (&["Table Taxi Ingestor"][..], true, false, false),
+            (&["Database Rides Ingestor"][..], true, false, false),
+            (&["Table Taxi Admin"][..], false, false, true),
+            (&["Database Rides User"][..], false, true, false),
+            (&["Database My own rides Admin"][..], true, true, true),
+            (&["Cluster AllDatabasesAdmin"][..], true, true, true),
             // A database that is called as a role is.
-            (&["Database Ingestor Viewer"], false, false, false),
+            (&["Database Ingestor Viewer"][..], false, false, false),
         ] {
             let held = held(roles);
             let found = (held.ingests().is_some(), held.creates_tables().is_some(), held.manages_table().is_some());
