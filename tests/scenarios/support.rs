@@ -49,9 +49,9 @@ async fn a_bundle_has_what_helps_and_no_secret() {
     let environment = [
         ("FERRY_ADX_TOKEN", jwt.as_str()),
         // For other hosts than this machine.
-        ("HTTPS_PROXY", &proxy),
-        ("FERRY_STORE", &store),
-        ("AZURE_CLIENT_SECRET", &secret),
+        ("HTTPS_PROXY", proxy.as_str()),
+        ("FERRY_STORE", store.as_str()),
+        ("AZURE_CLIENT_SECRET", secret.as_str()),
     ];
     let output = ferry(&arguments, &environment);
     let (told, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
