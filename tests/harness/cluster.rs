@@ -175,7 +175,7 @@ impl Cluster {
     pub async fn restart_adx_with(&mut self, more: &[&str]) {
         self.adx.kill();
         let account = self.queued.then(|| self.azurite.connection_string());
-        self.adx = start_adx(&self.folder, self.adx_port, "", account.as_deref(), more);
+        self.adx = start_adx(&self.folder, self.adx_port, "", account.as_deref(), &self.lent_rights, more);
         self.wait_adx().await;
     }
 
