@@ -8,7 +8,9 @@ use crate::{
 };
 use clap::Args;
 use ferry_common::{id::RuntimeName, spans, timetable::Timetable};
-use ferry_coordinator::{Coordinator, CoordinatorConfig, GivenCertificate, TlsConfig, store::StorePlace};
+use ferry_coordinator::{
+    Coordinator, CoordinatorConfig, GivenCertificate, TlsConfig, raise_open_files, store::StorePlace,
+};
 use ferry_local_adx::{Account, Faults, LocalAdx, LocalAdxConfig, Role, Roles};
 use ferry_node::{MembershipConfig, NodeConfig, read::Roots};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -141,6 +143,7 @@ pub(crate) async fn coordinator(args: CoordinatorArgs) -> Result<(), CliError> {
     config.limits.keep_runs = args.keep_runs;
     config.limits.blob_signatures_only = args.blob_signatures_only;
     open_spans(args.otlp.as_deref(), "ferry-coordinator")?;
+    raise_open_files();
     let coordinator = Coordinator::open(config).await.map_err(|e| CliError::Failed(e.to_string()))?;
     let result = coordinator.serve(interrupt()).await.map_err(|e| CliError::Failed(e.to_string()));
     spans::flush().await;

@@ -37,7 +37,7 @@ mod within;
 mod vault;
 
 pub use config::{CoordinatorConfig, GivenCertificate, Limits, OidcConfig, TlsConfig};
-pub use door::{DoorError, create_folder};
+pub use door::{DoorError, create_folder, raise_open_files};
 pub use schedule::{CatchUp, Schedule, Window};
 
 use crate::{

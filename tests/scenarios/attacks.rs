@@ -297,6 +297,56 @@ async fn who_is_slow_or_idle_is_let_go() {
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
 
+/// Files and connections that a program has open.
+fn open_files(program: &Program) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap().count()
+}
+
+#[tokio::test]
+async fn ten_thousand_idle_connections_keep_nobody_out() {
+    const IDLE: usize = 10_000;
+    // Fewer than one address may have, so that what is tried is the port's own limit.
+    const OF_ADDRESS: usize = 250;
+    ferry_coordinator::raise_open_files();
+    let secured = Secured::start(&[]).await;
+    let token = secured.token("token", &["--runtime", "default", "--uses", "any"]);
+    let node = secured.node("early", Some(&token));
+    secured.until_logged(&node, "registered").await;
+    let admin = fs::read_to_string(secured.path("tls/admin-token")).unwrap();
+    let http = client(&secured);
+    for (port, name) in [(secured.http_port, "late-1"), (secured.grpc_port, "late-2")] {
+        let mut idle = Vec::with_capacity(IDLE);
+        let mut open_most = 0;
+        for number in 0..IDLE {
+            let socket = TcpSocket::new_v4().unwrap();
+            let address = [127, 0, 1, 1 + (number / OF_ADDRESS) as u8];
+            socket.bind((address, 0).into()).unwrap();
+            idle.push(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap());
+            if number % 500 == 0 {
+                open_most = open_most.max(open_files(&secured.coordinator));
+                let request = http.get(url(&secured, "/api/v1/runs")).bearer_auth(admin.trim());
+                assert_eq!(request.send().await.unwrap().status(), StatusCode::OK, "beside {number}");
+            }
+        }
+        // Those who are new are let in, too, at both ports.
+        still_serves(&secured, "beside ten thousand");
+        let late = secured.node(name, Some(&token));
+        secured.until_logged(&late, "registered").await;
+        // They did reach it, and there is a limit to them.
+        assert!(open_most > 1_000, "{open_most} files were open");
+        assert!(open_files(&secured.coordinator) < 9_000);
+        let mut byte = [0];
+        let first = idle.first_mut().unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), first.read(&mut byte)).await.unwrap();
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    }
+    let rows = secured.write_source(3);
+    secured.submit("run");
+    assert_eq!(secured.finish("run").await["status"], "Succeeded");
+    assert_eq!(secured.rows(), (rows, rows));
+    assert!(fs::read_to_string(&secured.coordinator.log).unwrap().contains("limit of open files"));
+}
+
 #[tokio::test]
 async fn a_head_that_trickles_in_is_not_waited_for() {
     let port = free_port();

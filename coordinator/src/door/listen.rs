@@ -1,10 +1,11 @@
 //! Connections at a port: so many at once, and so many of one address that have shown no certificate; each with so much time
-//! to shake hands, and to take what it is sent. What is too much is let go at once: nobody waits for it.
+//! to shake hands, and to take what it is sent. What is too much is let go at once: nobody waits for it. Whoever comes to a full
+//! port takes the place of the one that has been shaking hands for longest, so strangers that only connect keep nobody out.
 
 use ferry_common::trust::NodeIdentity;
 use rustls::ServerConfig;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 /// Connections of one port at once. A node needs one.
-const CONNECTIONS_MAX: usize = 4_096;
+/// Connections of one port at once. A node needs one.
+pub(super) const CONNECTIONS_MAX: usize = 4_096;
 /// Connections from one address that have shown no certificate. Those of programs never do. On a port without TLS those of this
 /// machine are not counted: nodes show none there, and may be many.
 const GUESTS_OF_ADDRESS_MAX: usize = 256;
@@ -34,6 +36,8 @@ const STRANGER_TIMEOUT: Duration = Duration::from_secs(60);
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept that failed: too many files are open, mostly, and some will be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a connection that was let go may take to give up its place.
+const ROOM_TIMEOUT: Duration = Duration::from_millis(200);
 /// Connections that wait to be served.
 const WAITING_MAX: usize = 64;
 
@@ -73,6 +77,7 @@ impl Listener {
 
 async fn accept(port: TcpListener, tls: Option<(TlsAcceptor, bool)>, sender: mpsc::Sender<Stream>) {
     let (all, guests) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Guests::default());
+    let handshakes = Handshakes::default();
     loop {
         let (tcp, address) = match port.accept().await {
             Ok(accepted) => accepted,
@@ -82,20 +87,90 @@ async fn accept(port: TcpListener, tls: Option<(TlsAcceptor, bool)>, sender: mps
                 continue;
             }
         };
+        // Its own address' connections count first: whoever has too many of them takes nobody's place.
         let is_counted = tls.is_some() || !address.ip().is_loopback();
         let guest = is_counted.then(|| guests.admit(address.ip()));
-        let (Ok(permit), None | Some(Some(_))) = (all.clone().try_acquire_owned(), &guest) else {
+        let is_too_many = matches!(guest, Some(None));
+        let permit = if is_too_many { None } else { place(&all, &handshakes).await };
+        let Some(permit) = permit else {
             tracing::debug!(peer = %address.ip(), "a connection too many is let go");
             continue;
         };
         let guest = guest.flatten();
         let (tls, sender) = (tls.clone(), sender.clone());
+        let handshake = handshakes.begin();
         tokio::spawn(async move {
-            if let Some(stream) = shake_hands(tcp, address, tls, permit, guest).await {
+            let shaken = tokio::select! {
+                biased;
+                () = handshake.ended.cancelled() => None,
+                stream = shake_hands(tcp, address, tls, permit, guest) => stream,
+            };
+            // Who has shaken hands is not let go for others.
+            drop(handshake);
+            if let Some(stream) = shaken {
                 // The receiver is gone when the program ends.
                 let _ = sender.send(stream).await;
             }
         });
+    }
+}
+
+/// A place for one more connection. Where all are taken, the oldest handshake under way makes room.
+async fn place(all: &Arc<Semaphore>, handshakes: &Handshakes) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = all.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    if !handshakes.end_oldest() {
+        return None;
+    }
+    tokio::time::timeout(ROOM_TIMEOUT, all.clone().acquire_owned()).await.ok()?.ok()
+}
+
+/// Handshakes under way, in the order in which they began. No more than there are connections.
+#[derive(Clone, Default)]
+struct Handshakes(Arc<Mutex<UnderWay>>);
+
+#[derive(Default)]
+struct UnderWay {
+    next: u64,
+    by_number: BTreeMap<u64, CancellationToken>,
+}
+
+/// One of them; it is under way until this is dropped.
+struct Handshake {
+    handshakes: Handshakes,
+    number: u64,
+    ended: CancellationToken,
+}
+
+impl Handshakes {
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> Handshake {
+        let ended = CancellationToken::new();
+        let mut all = self.lock();
+        let number = all.next;
+        all.next += 1;
+        all.by_number.insert(number, ended.clone());
+        drop(all);
+        Handshake { handshakes: self.clone(), number, ended }
+    }
+
+    /// Ends the one that has been under way for longest. False where there is none.
+    fn end_oldest(&self) -> bool {
+        let oldest = self.lock().by_number.pop_first();
+        if let Some((_, ended)) = &oldest {
+            ended.cancel();
+        }
+        oldest.is_some()
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.handshakes.lock().by_number.remove(&self.number);
     }
 }
 
@@ -254,5 +329,30 @@ impl AsyncWrite for Stream {
             Io::Plain(io) => Pin::new(io).poll_shutdown(context),
             Io::Tls(io) => Pin::new(io).poll_shutdown(context),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_handshake_makes_room_and_a_full_port_without_any_has_none() {
+        let (all, handshakes) = (Arc::new(Semaphore::new(2)), Handshakes::default());
+        let (first, second) = (handshakes.begin(), handshakes.begin());
+        let mut held: Vec<_> = (0..2).map(|_| all.clone().try_acquire_owned().unwrap()).collect();
+        let permit = held.pop();
+        let told = first.ended.clone();
+        // As the task of a connection does.
+        tokio::spawn(async move {
+            told.cancelled().await;
+            drop(permit);
+        });
+        held.push(place(&all, &handshakes).await.unwrap());
+        assert!(first.ended.is_cancelled() && !second.ended.is_cancelled());
+        // All who are left have shaken hands.
+        drop((first, second));
+        assert!(place(&all, &handshakes).await.is_none());
+        assert_eq!(held.len(), 2);
     }
 }

@@ -5,6 +5,7 @@ mod authority;
 mod certificate;
 mod listen;
 mod oidc;
+mod open_files;
 mod sign_in;
 mod tokens;
 
@@ -12,6 +13,7 @@ use authority::Authority;
 use certificate::ServerCertificate;
 pub(crate) use listen::{Listener, Peer, Stream};
 pub(crate) use oidc::{Oidc, Refusal};
+pub use open_files::raise_open_files;
 pub(crate) use sign_in::SignIns;
 use tokens::TokenSecret;
 pub(crate) use tokens::{Certified, JoinError};
