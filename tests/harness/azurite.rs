@@ -1,6 +1,6 @@
 //! Azure Storage's emulator, as a process with one container.
 
-use crate::{Program, free_port, tools, wait_for};
+use crate::{Program, free_port, secrets, tools, wait_for};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ferry_common::storage::{AzureBlobStorage, BlobEntry, StagingStorage};
 use reqwest::Method;
@@ -56,6 +56,7 @@ impl Azurite {
     }
 
     fn serve(folder: &Path, ports: [u16; 3], certificate: Option<&Path>) -> Program {
+        secrets::plant("the key of the storage account", KEY);
         let home = folder.join("azurite");
         std::fs::create_dir_all(&home).expect("folder");
         let mut command = Command::new("node");

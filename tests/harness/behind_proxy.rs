@@ -1,6 +1,6 @@
 //! A network of its own from which nothing can be reached but a proxy that wants a password.
 
-use crate::{Program, ferry_path, free_port, wait_for};
+use crate::{Program, ferry_path, free_port, secrets, wait_for};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -53,6 +53,7 @@ impl BehindProxy {
         ] {
             run(&format!("ip netns exec {name} {setting}"));
         }
+        secrets::plant("the password of the proxy", PASSWORD);
         let settings = folder.join("proxy.conf");
         let text = format!(
             "Port {port}\nListen {host}\nTimeout 600\nLogLevel Connect\nMaxClients 100\nAllow {guest}\nBasicAuth {USER} {PASSWORD}\n"

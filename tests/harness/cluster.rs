@@ -1,6 +1,10 @@
 //! A coordinator, nodes, local-adx and Azurite: processes of their own, in one folder.
 
-use crate::{Azurite, Facts, Program, Relay, free_port, python, query, wait_for};
+use crate::{
+    Azurite, Facts, Place, Program, Relay, free_port, python, query,
+    secrets::{self, Asker},
+    wait_for,
+};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
@@ -476,9 +480,27 @@ impl Cluster {
         kept
     }
 
+    /// What is searched for secrets when this is dropped, beside what programs wrote: answers of both coordinators, and the store.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = secrets::files_of_store(&self.store);
+        for port in [self.http_port, self.second_ports.1] {
+            let address = format!("http://127.0.0.1:{port}");
+            places.extend(Asker { address, authority: None, token: None }.answers());
+        }
+        places
+    }
+
     /// A program's messages.
     pub fn log_of(program: &Program) -> String {
         fs::read_to_string(&program.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            secrets::assert_none(&self.places());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A token server in the form of Entra ID with a Key Vault beside it, as a process, and the authority that makes its address
 //! believed.
 
-use crate::{Program, free_port, repository, tools, wait_for};
+use crate::{Program, free_port, repository, secrets, tools, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::{
     fs,
@@ -58,8 +58,11 @@ impl EntraServer {
         fs::create_dir_all(state.join("vault")).expect("folder");
         let authority = write_certificate(&state, "authority.pem");
         let port = free_port();
-        fs::write(state.join("secret"), "application-secret").expect("secret");
-        fs::write(state.join("federated"), "federated-token").expect("token");
+        for (name, secret) in [("secret", "application-secret"), ("federated", "federated-token")] {
+            fs::write(state.join(name), secret).expect("secret");
+            secrets::plant(name, secret);
+        }
+        secrets::plant("the header of managed identities", "header-secret");
         fs::write(state.join("asked"), "").expect("asked");
         let mut command = Command::new(tools().join("venv/bin/python"));
         command.arg(repository().join("tests/harness/entra.py")).arg(port.to_string());

@@ -12,6 +12,7 @@ mod metadata_service;
 mod postgres;
 mod program;
 mod relay;
+mod secrets;
 mod secured;
 mod tmpfs;
 
@@ -26,6 +27,7 @@ pub use metadata_service::MetadataService;
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 pub use relay::{Relay, Weather};
+pub use secrets::{Place, leaks};
 pub use secured::{Secured, SecuredOptions};
 pub use tmpfs::Tmpfs;
 

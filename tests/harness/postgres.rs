@@ -1,6 +1,6 @@
 //! PostgreSQL, as a process with an empty database.
 
-use crate::{Program, free_port, wait_for};
+use crate::{Program, free_port, secrets, wait_for};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
@@ -9,7 +9,9 @@ use std::{
 };
 use tempfile::TempDir;
 
-const PASSWORD: &str = "p%40ss";
+/// The password, as it is and as it stands in an address.
+const PASSWORD: &str = "p@ss-of-the-store";
+const PASSWORD_IN_URL: &str = "p%40ss-of-the-store";
 
 /// A running server.
 pub struct Postgres {
@@ -58,7 +60,8 @@ impl Postgres {
         let user = server_user();
         let (data, password) = (folder.path().join("data"), folder.path().join("password"));
         fs::create_dir(&data).expect("folder");
-        fs::write(&password, "p@ss").expect("password");
+        fs::write(&password, PASSWORD).expect("password");
+        secrets::plant("the password of PostgreSQL", PASSWORD);
         if let Some((uid, gid)) = user {
             for path in [folder.path(), &data, &password] {
                 chown(path, Some(uid), Some(gid)).expect("chown");
@@ -96,7 +99,7 @@ impl Postgres {
 
     /// Address of its database, with user and password.
     pub fn url(&self) -> String {
-        format!("postgres://ferry:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://ferry:{PASSWORD_IN_URL}@127.0.0.1:{}/postgres", self.port)
     }
 
     /// Runs a statement.
@@ -125,6 +128,22 @@ impl Postgres {
     pub async fn resume(&mut self) {
         self.program = Self::serve(&self.folder, self.user, self.port, self.setting);
         self.wait_ready().await;
+    }
+}
+
+impl Drop for Postgres {
+    /// No secret may be in what it keeps.
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.program.has_ended() {
+            return;
+        }
+        let output = Command::new(program_of("pg_dump"))
+            .arg(self.url())
+            .env("PGCONNECT_TIMEOUT", "20")
+            .output()
+            .expect("pg_dump");
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        secrets::assert_none(&[("PostgreSQL".to_owned(), output.stdout)]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Programs as processes.
 
+use crate::secrets;
 use std::{
     fs,
     net::TcpListener,
@@ -94,7 +95,7 @@ pub fn python(program: &str, arguments: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// A running program. It is killed when it is dropped.
+/// A running program. It is killed when it is dropped, and no secret may then be in what it wrote.
 pub struct Program {
     child: Child,
     /// Where its messages go.
@@ -190,5 +191,6 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        secrets::assert_none(&secrets::files([self.log.clone()]));
     }
 }

@@ -1,6 +1,10 @@
 //! A coordinator that asks everybody who they are, and what goes with it: processes of their own, in one folder.
 
-use crate::{EntraServer, Program, ferry_path, free_port, query, wait_for};
+use crate::{
+    EntraServer, Place, Program, ferry_path, free_port, query,
+    secrets::{self, Asker},
+    wait_for,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -75,11 +79,15 @@ impl Secured {
         arguments.extend(["--lease-ttl".into(), "4s".into()]);
         arguments.extend(options.arguments);
         let environment = options.environment;
+        for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("FERRY_TEST_")) {
+            secrets::plant(name, value);
+        }
         let coordinator = Program::ferry(&arguments, &environment, folder.path().join("coordinator.log"));
         let authority = options.authority.unwrap_or_else(|| folder.path().join("tls/ca.crt"));
         let secured =
             Self { folder, coordinator, adx, adx_port, grpc_port, http_port, arguments, environment, authority };
         secured.wait_ready().await;
+        secrets::plant_token(&fs::read_to_string(secured.path("tls/admin-token")).expect("admin token"));
         secured
     }
 
@@ -143,6 +151,7 @@ impl Secured {
         let output = self.cli(&[&["token", "create"], arguments].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let path = self.path(name);
+        secrets::plant_token(&String::from_utf8_lossy(&output.stdout));
         fs::write(&path, output.stdout).expect("token");
         path
     }
@@ -212,6 +221,13 @@ impl Secured {
         })
     }
 
+    /// What is searched for secrets when this is dropped, beside what programs wrote: the coordinator's answers, and the store.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = secrets::files_of_store(&format!("sqlite:{}", self.path("ferry.db").display()));
+        places.extend(Asker::secured(self.http_port, &self.authority, &self.path("tls/admin-token")).answers());
+        places
+    }
+
     fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.adx_port)
     }
@@ -279,6 +295,9 @@ impl Secured {
 
 impl Drop for Secured {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            secrets::assert_none(&self.places());
+        }
         self.adx.kill();
     }
 }

@@ -11,6 +11,7 @@ mod entra;
 mod faults;
 mod formats;
 mod joining;
+mod leaks;
 mod lent;
 mod limits;
 mod observe;
