@@ -39,7 +39,6 @@ impl Default for ClusterOptions {
 
 /// Real programs that work together.
 pub struct Cluster {
-    folder: TempDir,
     /// Staging.
     pub azurite: Azurite,
     /// The endpoint.
@@ -63,6 +62,8 @@ pub struct Cluster {
     pub relays: Option<Relays>,
     /// Port and slots of each node.
     node_places: Vec<(u16, u32)>,
+    // Last, so that messages can still be read when programs end.
+    folder: TempDir,
 }
 
 /// The network of a cluster.

@@ -9,11 +9,13 @@ mod flights;
 mod intruder;
 mod issuer;
 mod metadata_service;
+mod pods;
 mod postgres;
 mod program;
 mod relay;
 mod secrets;
 mod secured;
+mod service;
 mod tmpfs;
 
 pub use azurite::Azurite;
@@ -24,11 +26,13 @@ pub use flights::{Facts, write_flights};
 pub use intruder::{Granted, Intruder};
 pub use issuer::Issuer;
 pub use metadata_service::MetadataService;
+pub use pods::{Host, Manifests, Pod, Workload};
 pub use postgres::Postgres;
 pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
 pub use relay::{Relay, Weather};
 pub use secrets::{Place, leaks};
 pub use secured::{Secured, SecuredOptions};
+pub use service::Service;
 pub use tmpfs::Tmpfs;
 
 use std::time::{Duration, Instant};

@@ -31,7 +31,6 @@ pub struct SecuredOptions {
 
 /// A secured coordinator with local-adx behind it. Staging is a folder.
 pub struct Secured {
-    folder: TempDir,
     /// The coordinator.
     pub coordinator: Program,
     adx: Program,
@@ -44,6 +43,8 @@ pub struct Secured {
     environment: Vec<(&'static str, String)>,
     /// What clients believe.
     pub authority: PathBuf,
+    // Last, so that messages can still be read when programs end.
+    folder: TempDir,
 }
 
 impl Secured {

@@ -21,6 +21,7 @@ mod plans;
 mod proxies;
 mod publish;
 mod queued;
+mod rollout;
 mod schedules;
 mod screen;
 mod storage;
