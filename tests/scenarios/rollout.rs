@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
 
 /// Files of the run, each a unit of its own, and rows of each.
-const FILES: usize = 500;
+const FILES: usize = 300;
 const ROWS: usize = 10;
 /// Nodes of the run: more than the manifests begin with, as after `kubectl scale`.
 const NODES: usize = 3;
@@ -44,22 +44,32 @@ fn the_manifests_name_only_flags_and_variables_that_there_are() {
     }
 }
 
-/// Starts new pods one by one, and ends an old one for each, as the rollout of these manifests does.
-async fn roll(host: &Host, workload: &Workload, pods: &mut Vec<Pod>) {
+/// Starts new pods one by one, and ends an old one for each, as the rollout of these manifests does. The run gets on before the next one:
+/// `asked` knows, or else the newest of these pods. Gives how long each took to end.
+async fn roll(host: &Host, workload: &Workload, pods: &mut Vec<Pod>, asked: Option<&Pod>) -> Vec<Duration> {
+    let mut ended = Vec::new();
     assert!(workload.adds_before_it_takes());
     for _ in 0..pods.len() {
         let new = host.start(workload).await;
         let old = pods.remove(0);
         assert!(host.probe(&old, "liveness").await, "{} is not live: {}", old.name, old.log());
-        let name = old.name.clone();
-        let took = host.stop(old).await;
-        println!("{name} ended after {took:?}");
+        ended.push(host.stop(old).await);
         pods.push(new);
+        let asked = asked.or(pods.last()).unwrap();
+        let before = staged(&look(asked).await);
+        wait_for("more files that are staged", || async { (staged(&look(asked).await) > before).then_some(()) }).await;
     }
+    ended
 }
 
-async fn state_of(coordinators: &[Pod], run: &str) -> Value {
-    coordinators[0].json(&["runs", "show", run]).await
+/// The run, as the coordinator in a pod knows it.
+async fn look(coordinator: &Pod) -> Value {
+    coordinator.json(&["runs", "show", "rollout"]).await
+}
+
+/// Files of the run that are staged.
+fn staged(run: &Value) -> u64 {
+    run["copy"]["filesDone"].as_u64().unwrap_or(0)
 }
 
 #[tokio::test]
@@ -133,22 +143,22 @@ async fn a_run_outlives_a_rollout_of_coordinators_and_nodes() {
     relay.set(Weather::Slow(SLOWNESS));
     coordinators[0].told(&["run", "-", "--run-id", "rollout"], &activity.to_string());
     wait_for("files that are staged", || async {
-        let seen = state_of(&coordinators, "rollout").await;
-        (seen["copy"]["filesDone"].as_u64() >= Some(5)).then_some(())
+        let seen = look(&coordinators[0]).await;
+        (staged(&seen) >= 5).then_some(())
     })
     .await;
 
     let before: BTreeSet<_> = nodes.iter().map(|pod| pod.name.clone()).collect();
-    roll(&host, &coordinator, &mut coordinators).await;
-    assert_eq!(state_of(&coordinators, "rollout").await["state"], "Copying");
-    roll(&host, &node, &mut nodes).await;
-    let seen = state_of(&coordinators, "rollout").await;
+    let mut ended = roll(&host, &coordinator, &mut coordinators, None).await;
+    assert_eq!(look(&coordinators[0]).await["state"], "Copying");
+    ended.extend(roll(&host, &node, &mut nodes, Some(&coordinators[0])).await);
+    let seen = look(&coordinators[0]).await;
     assert_eq!(seen["state"], "Copying", "the run did not outlive the rollout, so nothing was tried: {seen:#}");
-    println!("after the rollout: {}", seen["copy"]);
+    println!("pods ended after {ended:?}; then {}", seen["copy"]);
     relay.set(Weather::Fair);
 
     wait_for("the end of the run", || async {
-        let seen = state_of(&coordinators, "rollout").await;
+        let seen = look(&coordinators[1]).await;
         (seen["isFinal"] == true && seen["isSwept"] == true).then_some(())
     })
     .await;
