@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 /// Connections of one port at once. A node needs one.
-/// Connections of one port at once. A node needs one.
 pub(super) const CONNECTIONS_MAX: usize = 4_096;
 /// Connections from one address that have shown no certificate. Those of programs never do. On a port without TLS those of this
 /// machine are not counted: nodes show none there, and may be many.
