@@ -1,6 +1,6 @@
 # What CI runs, one line a recipe. `.ci/run` runs the same without just.
 
-check: format lint deploy test
+check: format lint deploy deny test
 
 format:
     cargo fmt --all --check
@@ -18,6 +18,7 @@ deploy:
     tests/deploy/k8s.sh
     tests/deploy/observe.sh
     tests/deploy/systemd.sh
+    tests/deploy/release.sh
 
 # The simulation, with other seeds each time: `just soak SEEDS=100000`.
 soak SEEDS="SEEDS=10000":
@@ -27,9 +28,21 @@ soak SEEDS="SEEDS=10000":
 chaos N="20":
     env CHAOS={{N}} CHAOS_FROM=$(date +%s) cargo test -p ferry-tests --test scenarios chaos -- --nocapture
 
-# Needs cargo-deny.
+# Licences, banned crates, registries, and advisories where their database can be reached. Installs cargo-deny on first use.
 deny:
-    cargo deny check
+    tests/deploy/deny.sh
+
+# The release archive, built in two folders and compared; goes to target/release-archive.
+release:
+    deploy/release/twice.sh
+
+# The Debian package of this checkout, installed, upgraded and removed in a root of its own.
+package:
+    tests/deploy/deb.sh
+
+# The image, by the steps of its Dockerfile, and what it can do.
+image:
+    tests/deploy/image.sh
 
 # How many units and nodes a coordinator can look after: `just bench-control --units 10000`.
 bench-control *OPTIONS:
