@@ -1,6 +1,10 @@
 //! A copy activity as data: what to copy, from where, to where, and how. Words and names are Data Factory's where it has
 //! them. Secrets never stand in it, only references to them.
 
+mod webhook;
+
+pub use webhook::Webhook;
+
 use crate::{
     failure::{Code, Failure},
     id::RuntimeName,
@@ -783,6 +787,9 @@ pub struct Settings {
     pub attempts_max: u32,
     /// gzip level of staged chunks, 1 (fast) to 9 (small).
     pub compression_level: u32,
+    /// Who is told of the end of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 impl Default for Settings {
@@ -802,6 +809,7 @@ impl Default for Settings {
             compression: StagedCompression::Gzip,
             attempts_max: 4,
             compression_level: 1,
+            webhook: None,
         }
     }
 }
@@ -843,8 +851,13 @@ impl Activity {
             let named = auth.into_iter().flat_map(Auth::secrets);
             secrets.extend(named.map(|(key, reference)| (format!("{at}.{key}"), reference)));
         }
-        for (key, reference) in [("accountKey", &self.staging.account_key), ("sas", &self.staging.sas)] {
-            secrets.extend(reference.iter().map(|reference| (format!("staging.{key}"), reference)));
+        let of_webhook = self.settings.webhook.as_ref().and_then(|webhook| webhook.secret.as_ref());
+        for (at, reference) in [
+            ("staging.accountKey", self.staging.account_key.as_ref()),
+            ("staging.sas", self.staging.sas.as_ref()),
+            ("settings.webhook.secret", of_webhook),
+        ] {
+            secrets.extend(reference.map(|reference| (at.to_owned(), reference)));
         }
         for (at, reference) in secrets {
             reference.place().map_err(|why| format!("{at}: {why}"))?;
@@ -880,6 +893,9 @@ impl Activity {
         }
         if settings.skip_rows_percent_max.is_some_and(|p| !(0.0..=100.0).contains(&p)) {
             return Err("settings.skipRowsPercentMax must be 0 to 100".to_owned());
+        }
+        if let Some(webhook) = &settings.webhook {
+            webhook.check()?;
         }
         if settings.split_large_files && self.source.format.skip_line_count.unwrap_or(0) > 0 {
             return Err("settings.splitLargeFiles does not go with source.format.skipLineCount".to_owned());

@@ -11,13 +11,16 @@ use azure_core::{
 };
 use azure_storage_blob::{
     BlobContainerClient, BlobContainerClientOptions, BlockBlobClient,
-    models::{BlobContainerClientListBlobsOptions, BlockBlobClientStageBlockOptions, BlockLookupList},
+    models::{
+        BlobClientDownloadOptions, BlobContainerClientListBlobsOptions, BlockBlobClientStageBlockOptions,
+        BlockLookupList,
+    },
 };
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use futures::TryStreamExt as _;
 use md5::{Digest as _, Md5};
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a request may go without a byte from the service: slow lines need long for one block.
@@ -118,6 +121,11 @@ fn judged(place: &str, error: &azure_core::Error) -> StorageError {
     }
 }
 
+/// The container itself is not there.
+fn is_missing_container(error: &azure_core::Error) -> bool {
+    matches!(error.kind(), ErrorKind::HttpResponse { error_code: Some(code), .. } if code == "ContainerNotFound")
+}
+
 /// Identifier of a block; all of one blob have the same length.
 fn block_id(index: u32) -> Vec<u8> {
     format!("{index:08}").into_bytes()
@@ -148,6 +156,29 @@ impl StagingStorage for AzureBlobStorage {
             }
         }
         Ok(found)
+    }
+
+    async fn read_start(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>, StorageError> {
+        let options = BlobClientDownloadOptions {
+            range: Some((0..bytes_max as u64).into()),
+            // One request, whose answer is no larger than what was asked for.
+            partition_size: NonZero::new(bytes_max),
+            ..Default::default()
+        };
+        let failed = |e: azure_core::Error| match e.http_status().map(u16::from) {
+            // 416: it is empty.
+            Some(404) if !is_missing_container(&e) => Ok(None),
+            Some(416) => Ok(Some(Bytes::new())),
+            _ => Err(judged(&self.place, &e)),
+        };
+        let answer = match self.container.blob_client(name).download(Some(options)).await {
+            Ok(answer) => answer,
+            Err(e) => return failed(e),
+        };
+        match answer.body.collect().await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) => failed(e),
+        }
     }
 
     async fn delete(&self, name: &str) -> Result<(), StorageError> {

@@ -33,6 +33,12 @@ pub async fn run(storage: &dyn StagingStorage) {
     drop(again);
     assert_eq!(storage.list("conformance/1/", 10).await.unwrap()[0].bytes, 2, "a repeated blob must replace the first");
 
+    let start = async |name: &str, bytes_max| storage.read_start(name, bytes_max).await.unwrap();
+    let name = "conformance/1/1/0.csv.gz";
+    assert_eq!(start(name, 100).await, Some(Bytes::from_static(b"xy")), "a blob must read back as it was written");
+    assert_eq!(start(name, 1).await, Some(Bytes::from_static(b"x")), "no more than was asked for may be read");
+    assert_eq!(start("conformance/1/1/1.csv.gz", 100).await, None, "what is not there has no start");
+
     let odd = storage.create("conformance/1/1/a b%c.csv.gz").await.unwrap();
     stage(&*odd, &[(0, 0, "z")]).await;
     odd.commit(1).await.unwrap();
@@ -41,6 +47,7 @@ pub async fn run(storage: &dyn StagingStorage) {
         storage.list("conformance/", 10).await.unwrap().iter().any(|e| e.name == "conformance/1/1/a b%c.csv.gz"),
         "odd names must come back as they went"
     );
+    assert_eq!(start("conformance/1/1/a b%c.csv.gz", 9).await, Some(Bytes::from_static(b"z")), "odd names can be read");
     assert_eq!(storage.list("conformance/", 1).await.unwrap().len(), 1, "a listing must stop at its limit");
     assert!(storage.list("other/", 10).await.unwrap().is_empty(), "a listing must keep to its prefix");
 

@@ -4,7 +4,8 @@ use super::{BlobEntry, BlobWriter, StagingStorage, StorageError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -83,6 +84,21 @@ impl StagingStorage for FileSystemStorage {
             walk(&root, &root.join(prefix.trim_end_matches('/')), max, &mut found)?;
             found.retain(|entry| entry.name.starts_with(&prefix));
             Ok(found)
+        })
+        .await
+    }
+
+    async fn read_start(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>, StorageError> {
+        let path = self.folder.join(name);
+        self.blocking(move || {
+            let file = match fs::File::open(path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            let mut bytes = Vec::new();
+            file.take(bytes_max as u64).read_to_end(&mut bytes)?;
+            Ok(Some(bytes.into()))
         })
         .await
     }

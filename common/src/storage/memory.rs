@@ -43,6 +43,10 @@ impl StagingStorage for MemoryStorage {
             .collect())
     }
 
+    async fn read_start(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.read(name).map(|bytes| bytes.slice(..bytes.len().min(bytes_max))))
+    }
+
     async fn delete(&self, name: &str) -> Result<(), StorageError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())

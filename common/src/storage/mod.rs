@@ -1,5 +1,5 @@
-//! Staging storage: write a blob in blocks, commit it, list, delete. Both programs use it: the node writes, the
-//! coordinator lists and sweeps. Every adapter passes [`conformance`].
+//! Staging storage: write a blob in blocks, commit it, list, read its start, delete. Both programs use it: the node writes,
+//! the coordinator lists, looks into quarantines and sweeps. Every adapter passes [`conformance`].
 
 mod blob;
 pub mod conformance;
@@ -110,6 +110,9 @@ pub trait StagingStorage: Send + Sync {
 
     /// Blobs whose names begin with `prefix`, at most `max` of them.
     async fn list(&self, prefix: &str, max: usize) -> Result<Vec<BlobEntry>, StorageError>;
+
+    /// The first bytes of a blob, at most `bytes_max` of them. `None`: there is no such blob.
+    async fn read_start(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>, StorageError>;
 
     /// Deletes a blob. One that is not there counts as deleted.
     async fn delete(&self, name: &str) -> Result<(), StorageError>;
