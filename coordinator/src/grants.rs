@@ -294,7 +294,7 @@ impl Core {
 
 /// Without what is not for nodes to know: those of an older version take no setting that is new to them.
 fn settings_for_nodes(activity: &Activity) -> Settings {
-    Settings { priority: 0, ..activity.settings.clone() }
+    Settings { priority: 0, webhook: None, ..activity.settings.clone() }
 }
 
 /// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.

@@ -7,8 +7,8 @@ use ferry_common::{
     id::{NodeId, RunId, UnitNumber},
 };
 use ferry_coordinator::store::{
-    ChunkRow, CommandCounts, CommandRow, HeldSlots, LeasedUnit, MemoryStore, NodeRow, OpenCommands, RunRow, Store,
-    StoreError, UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
+    MemoryStore, NodeRow, OpenCommands, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
 };
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -107,6 +107,18 @@ impl Store for ShakyStore {
 
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
         self.inner.recent_runs(limit).await
+    }
+
+    async fn run_page(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.inner.run_page(query).await
+    }
+
+    async fn file_page(&self, run: &RunId, query: &FileQuery) -> Result<FilePage, StoreError> {
+        self.inner.file_page(run, query).await
+    }
+
+    async fn command_page(&self, run: &RunId, query: &CommandQuery) -> Result<CommandPage, StoreError> {
+        self.inner.command_page(run, query).await
     }
 
     async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError> {

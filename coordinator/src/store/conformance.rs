@@ -1,8 +1,9 @@
 //! What every store must do, as one suite that each adapter runs.
 
 use super::{
-    ChunkRow, CommandRow, Credentials, Driver, Grants, HeldSlots, IdentityRow, LeasedUnit, NodeRow, OpenCommands, Role,
-    RunRow, Store, StoreError, TokenRow, UnitRow, Write,
+    ChunkRow, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants, HeldSlots,
+    IdentityRow, LeasedUnit, NodeRow, OpenCommands, Role, RunQuery, RunRow, RunsIn, Store, StoreError, Telling,
+    TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -75,6 +76,9 @@ pub async fn run(store: &dyn Store) -> RunRow {
     chunks_and_commands(store).await;
     nodes(store).await;
     past(store).await;
+    pages_of_runs(store).await;
+    pages_of_files(store).await;
+    pages_of_commands(store).await;
     store.run(&"r1".parse().unwrap()).await.unwrap().unwrap()
 }
 
@@ -322,6 +326,119 @@ async fn nodes(store: &dyn Store) {
     assert!(store.node(&"n1".parse().unwrap()).await.unwrap().unwrap().is_draining);
     let seen = store.nodes(Millis(10)).await.unwrap();
     assert_eq!(seen.iter().map(|n| n.id.as_str()).collect::<Vec<_>>(), ["n1"]);
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn pages_of_runs(store: &dyn Store) {
+    let telling = Telling { failures: 1, not_before: Millis(9), until: Millis(10) };
+    let told = RunRow { state: RunState::Cancelled, telling: Some(telling), ..new_run("page-4", 1_003) };
+    let rows = [
+        new_run("page-1", 1_001),
+        RunRow { state: RunState::Succeeded, ..new_run("page-2", 1_002) },
+        RunRow { state: RunState::Succeeded, ..new_run("page-3", 1_002) },
+        told.clone(),
+    ];
+    store.commit(rows.into_iter().map(|row| Write::InsertRun(Box::new(row))).collect()).await.unwrap();
+    let page = async |only, before: Option<(i64, &str)>, limit| {
+        let before = before.map(|(at, id)| (Millis(at), id.parse().unwrap()));
+        let found = store.run_page(&RunQuery { only, before, limit }).await.unwrap();
+        found.into_iter().map(|r| r.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, None, 3).await, ["page-4", "page-3", "page-2"], "the newest first");
+    assert_eq!(page(None, Some((1_002, "page-3")), 2).await, ["page-2", "page-1"], "ids tell apart what came at once");
+    let succeeded = Some(RunsIn::State("Succeeded"));
+    assert_eq!(page(succeeded, Some((1_002, "page-3")), 1).await, ["page-2"]);
+    assert_eq!(page(Some(RunsIn::Active), None, 1).await, ["page-1"], "what waits to be told has ended");
+    let live = store.live_runs().await.unwrap();
+    assert!(live.iter().any(|run| run.id == told.id), "who waits for the end of a run is still to be told");
+    store.commit(vec![Write::UpdateRun(Box::new(RunRow { telling: None, ..told }))]).await.unwrap();
+    assert!(store.live_runs().await.unwrap().iter().all(|run| run.id.as_str() != "page-4"));
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn pages_of_files(store: &dyn Store) {
+    let id: RunId = "page-1".parse().unwrap();
+    let file = |number: u64, path: &str, size_bytes| {
+        let mut unit = new_unit(&id, 1, size_bytes);
+        unit.number = UnitNumber(number);
+        unit.file.path = path.to_owned();
+        unit
+    };
+    let mut failed = file(4, "/d/a", 7);
+    failed.state = UnitState::Failed { failure: Failure::internal("x") };
+    let mut staged = file(6, "/d/f", 1);
+    staged.state = UnitState::Staged { failures: 0, chunks: 1 };
+    let listing = file(0, "/d", 0);
+    let units = vec![
+        listing,
+        file(1, "/d/c_1", 5),
+        file(2, "/d/b", 9),
+        file(3, "/d/cx1", 5),
+        failed,
+        file(5, "/d/B%", 2),
+        staged,
+    ];
+    store.commit(vec![Write::InsertUnits(units)]).await.unwrap();
+    // Pages one after the other: what each has.
+    let pages = async |query: FileQuery| {
+        let (mut query, mut pages) = (query, Vec::new());
+        loop {
+            let page = store.file_page(&id, &query).await.unwrap();
+            pages.push(page.units.iter().map(|u| u.number.0).collect::<Vec<_>>());
+            assert!(pages.len() < 20, "pages must come to an end");
+            let Some(next) = page.next else { return pages };
+            let unit = store.unit(&id, next).await.unwrap().unwrap();
+            query.after = Some(FilePlace::from(&unit));
+        }
+    };
+    let of = |limit| FileQuery { limit, ..FileQuery::default() };
+    let size = |limit| FileQuery { sort: FileSort::Size, ..of(limit) };
+    assert_eq!(pages(size(4)).await, [vec![6, 5, 1, 3], vec![4, 2]], "smallest first, the listing is no file");
+    assert_eq!(pages(FileQuery { is_descending: true, ..size(4) }).await, [vec![2, 4, 3, 1], vec![5, 6]]);
+    let searched = |text: &str| FileQuery { search: Some(text.to_owned()), ..size(10) };
+    assert_eq!(pages(searched("B")).await, [vec![5, 2]], "the case of letters does not matter");
+    assert_eq!(pages(searched("_1")).await, [vec![1]], "a search means its own signs");
+    assert_eq!(pages(searched("b%")).await, [vec![5]]);
+    let by_path = FileQuery { search: Some("/d/c".to_owned()), ..of(1) };
+    let mut found = pages(by_path).await.concat();
+    found.sort_unstable();
+    assert_eq!(found, [1, 3], "no page repeats or leaves out");
+    assert_eq!(pages(of(10)).await.concat().len(), 6);
+    // What is looked at is bounded, and the place where that ended is where the next page begins.
+    let bounded = FileQuery { rows_looked_at_max: 2, ..searched("/d/b") };
+    assert_eq!(pages(bounded).await, [vec![5], vec![], vec![2], vec![]]);
+    let in_state = |state| FileQuery { state: Some(state), ..size(10) };
+    assert_eq!(pages(in_state("Failed")).await, [vec![4]]);
+    assert_eq!(pages(FileQuery { limit: 3, ..in_state("Pending") }).await, [vec![5, 1, 3], vec![2]]);
+    assert_eq!(pages(in_state("Staged")).await, [vec![6]]);
+    assert_eq!(pages(in_state("Dropped")).await, [Vec::<u64>::new()]);
+    let few = FileQuery { rows_looked_at_max: 1, ..in_state("Failed") };
+    assert_eq!(pages(few).await, [vec![4]], "few of a state are found at once");
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn pages_of_commands(store: &dyn Store) {
+    let id: RunId = "page-1".parse().unwrap();
+    let mut commands: Vec<_> =
+        [(1, 0), (1, 1), (2, 0), (10, 0)].map(|(unit, chunk)| new_command(&id, unit, chunk)).into();
+    commands[2].state = CommandState::Rejected { failure: Failure::internal("x") };
+    commands[3].state = CommandState::Confirmed { rows: None, at: Millis(1), sent: None, operation: None };
+    store.commit(vec![Write::InsertCommands(commands)]).await.unwrap();
+    let page = async |query: CommandQuery| {
+        let page = store.command_page(&id, &query).await.unwrap();
+        let places = page.commands.iter().map(|c| (c.unit.0, c.chunk)).collect::<Vec<_>>();
+        (places, page.next.map(|(unit, chunk)| (unit.0, chunk)))
+    };
+    let of = |limit| CommandQuery { limit, ..CommandQuery::default() };
+    assert_eq!(page(of(2)).await, (vec![(1, 0), (1, 1)], Some((1, 1))));
+    let after = |unit, chunk| Some((UnitNumber(unit), chunk));
+    assert_eq!(page(CommandQuery { after: after(1, 1), ..of(2) }).await, (vec![(2, 0), (10, 0)], None));
+    for (state, found) in [("Planned", vec![(1, 0), (1, 1)]), ("Rejected", vec![(2, 0)]), ("Confirmed", vec![(10, 0)])]
+    {
+        assert_eq!(page(CommandQuery { state: Some(state), ..of(9) }).await, (found, None), "{state}");
+    }
+    let bounded = CommandQuery { state: Some("Confirmed"), rows_looked_at_max: 3, ..of(9) };
+    assert_eq!(page(bounded).await, (vec![], Some((2, 0))), "what is looked at is bounded");
 }
 
 /// What every store of tokens and identities must do.

@@ -1,8 +1,9 @@
 //! The store in memory, for simulations. It must behave as the durable one does: `conformance` sees to that.
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, Driver, HeldSlots, LeasedUnit, NodeRow, OpenCommands, RunRow, Store,
-    StoreError, UnitCounts, UnitRow, Write,
+    ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, Driver, FilePage, FileQuery, FileSort, HeldSlots,
+    LeasedUnit, NodeRow, OpenCommands, RunQuery, RunRow, RunsIn, Store, StoreError, UnitCounts, UnitRow, Write,
+    pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
 use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
@@ -86,7 +87,7 @@ impl Tables {
                 Ok(())
             }
             Write::DeleteRun(run) => {
-                let is_past = self.runs.get(&run).is_some_and(|r| r.state.is_final() && r.sweep_at.is_none());
+                let is_past = self.runs.get(&run).is_some_and(|r| !r.is_live());
                 if !is_past {
                     return Err(StoreError::Conflict);
                 }
@@ -170,14 +171,13 @@ impl Store for MemoryStore {
     }
 
     async fn live_runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        let live = |r: &&RunRow| !r.state.is_final() || r.sweep_at.is_some();
-        let mut runs: Vec<_> = self.lock().runs.values().filter(live).cloned().collect();
+        let mut runs: Vec<_> = self.lock().runs.values().filter(|r| r.is_live()).cloned().collect();
         runs.sort_by(|a, b| (a.times.submitted, &a.id).cmp(&(b.times.submitted, &b.id)));
         Ok(runs)
     }
 
     async fn past_runs(&self, submitted_before: Millis, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        let past = |r: &&RunRow| r.state.is_final() && r.sweep_at.is_none() && r.times.submitted < submitted_before;
+        let past = |r: &&RunRow| !r.is_live() && r.times.submitted < submitted_before;
         let mut runs: Vec<_> =
             self.lock().runs.values().filter(past).map(|r| (r.times.submitted, r.id.clone())).collect();
         runs.sort();
@@ -190,6 +190,64 @@ impl Store for MemoryStore {
         runs.sort_by(|a, b| (b.times.submitted, &b.id).cmp(&(a.times.submitted, &a.id)));
         runs.truncate(limit as usize);
         Ok(runs)
+    }
+
+    async fn run_page(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        let is_wanted = |r: &&RunRow| match query.only {
+            None => true,
+            Some(RunsIn::Active) => !r.state.is_final(),
+            Some(RunsIn::State(state)) => r.state.name() == state,
+        };
+        let mut runs: Vec<_> = self.lock().runs.values().filter(is_wanted).cloned().collect();
+        if let Some((submitted, id)) = &query.before {
+            runs.retain(|r| (r.times.submitted, &r.id) < (*submitted, id));
+        }
+        runs.sort_by(|a, b| (b.times.submitted, &b.id).cmp(&(a.times.submitted, &a.id)));
+        runs.truncate(query.limit as usize);
+        Ok(runs)
+    }
+
+    async fn file_page(&self, run: &RunId, query: &FileQuery) -> Result<FilePage, StoreError> {
+        let is_file = |u: &&UnitRow| u.run == *run && u.number != UnitNumber::LISTING;
+        let mut units: Vec<_> = self.lock().units.values().filter(is_file).cloned().collect();
+        units.sort_by(|a, b| {
+            let first = match query.sort {
+                FileSort::Path => a.file.path.cmp(&b.file.path),
+                FileSort::Size => a.size_bytes.cmp(&b.size_bytes),
+            };
+            let order = first.then(a.number.cmp(&b.number));
+            if query.is_descending { order.reverse() } else { order }
+        });
+        let in_state = query.state.map(|state| units.iter().filter(|u| u.state.name() == state).count());
+        let is_few = query.state.is_some_and(|state| UNITS_OF_FEW.contains(&state))
+            && in_state.is_some_and(|count| count <= query.rows_looked_at_max as usize);
+        if let Some(after) = &query.after {
+            let at = units.iter().position(|u| u.number == after.number).map_or(units.len(), |at| at + 1);
+            units.drain(..at);
+        }
+        let search = query.search.as_ref().map(|text| text.to_lowercase());
+        let is_wanted = |u: &UnitRow| {
+            query.state.is_none_or(|state| u.state.name() == state)
+                && search.as_ref().is_none_or(|text| u.file.path.to_lowercase().contains(text))
+        };
+        let wanted: Option<&dyn Fn(&UnitRow) -> bool> =
+            if query.state.is_some() || search.is_some() { Some(&is_wanted) } else { None };
+        let (units, next) = pages::cut(units, wanted, is_few, query.limit, query.rows_looked_at_max, |u| u.number);
+        Ok(FilePage { units, next })
+    }
+
+    async fn command_page(&self, run: &RunId, query: &CommandQuery) -> Result<CommandPage, StoreError> {
+        let commands: Vec<_> = self.lock().commands.values().filter(|c| c.run == *run).cloned().collect();
+        let in_state = query.state.map(|state| commands.iter().filter(|c| c.state.name() == state).count());
+        let is_few = query.state.is_some_and(|state| COMMANDS_OF_FEW.contains(&state))
+            && in_state.is_some_and(|count| count <= query.rows_looked_at_max as usize);
+        let place = |c: &CommandRow| (c.unit, c.chunk);
+        let is_after = |c: &CommandRow| query.after.is_none_or(|after| place(c) > after);
+        let rest: Vec<CommandRow> = commands.into_iter().filter(is_after).collect();
+        let is_wanted = |c: &CommandRow| query.state.is_none_or(|state| c.state.name() == state);
+        let wanted: Option<&dyn Fn(&CommandRow) -> bool> = if query.state.is_some() { Some(&is_wanted) } else { None };
+        let (commands, next) = pages::cut(rest, wanted, is_few, query.limit, query.rows_looked_at_max, place);
+        Ok(CommandPage { commands, next })
     }
 
     async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError> {

@@ -6,11 +6,15 @@ pub mod conformance;
 mod credentials;
 mod memory;
 mod mounts;
+mod pages;
 mod schedules;
 mod sql;
 
 pub use credentials::{Credentials, Grants, IdentityRow, Role, TokenRow};
 pub use memory::MemoryStore;
+pub use pages::{
+    CommandPage, CommandQuery, FilePage, FilePlace, FileQuery, FileSort, ROWS_LOOKED_AT_MAX, RunQuery, RunsIn,
+};
 pub use schedules::{LastWindow, ScheduleRow, Schedules};
 pub use sql::{SqlStore, StorePlace};
 
@@ -133,6 +137,9 @@ pub struct RunRow {
     /// What its units and commands add up to, once it has ended.
     #[serde(default)]
     pub totals: Option<Totals>,
+    /// Somebody has to be told that it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telling: Option<Telling>,
     /// Who drives it.
     #[serde(skip)]
     pub driver: Driver,
@@ -145,6 +152,17 @@ pub struct Totals {
     pub units: UnitCounts,
     /// Its commands.
     pub commands: CommandCounts,
+}
+
+/// How far the webhook of a run that has ended has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telling {
+    /// Tries that failed.
+    pub failures: u32,
+    /// Not tried before this.
+    pub not_before: Millis,
+    /// Given up then.
+    pub until: Millis,
 }
 
 /// The coordinator that drives a run.
@@ -189,8 +207,14 @@ impl RunRow {
             is_left_to_cluster: false,
             publish_sent: None,
             totals: None,
+            telling: None,
             driver: Driver::default(),
         }
+    }
+
+    /// It has not ended, or there is something to do for it still.
+    pub fn is_live(&self) -> bool {
+        !self.state.is_final() || self.sweep_at.is_some() || self.telling.is_some()
     }
 
     /// How the values of its `ingest-by:` tags begin.
@@ -556,6 +580,15 @@ pub trait Store: Send + Sync {
 
     /// The newest runs.
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError>;
+
+    /// A page of runs.
+    async fn run_page(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError>;
+
+    /// A page of a run's files.
+    async fn file_page(&self, run: &RunId, query: &FileQuery) -> Result<FilePage, StoreError>;
+
+    /// A page of a run's ingest commands.
+    async fn command_page(&self, run: &RunId, query: &CommandQuery) -> Result<CommandPage, StoreError>;
 
     /// A unit.
     async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError>;

@@ -3,10 +3,10 @@
 
 use super::super::StoreError;
 
-const UNIT_COLUMNS: &str = "run_id, number, state_json, revision, path, relative_path, size_bytes, modified_ns, etag, \
+pub(super) const UNIT_COLUMNS: &str = "run_id, number, state_json, revision, path, relative_path, size_bytes, modified_ns, etag, \
      attempts, data_read_bytes, data_written_bytes, staged_bytes, rows_read, rows_skipped, failure_json, node_name, \
      scope_json, file_count, file_bytes, tail_json";
-const COMMAND_COLUMNS: &str = "run_id, unit, chunk, state_json, revision, tag, blob, row_count, raw_bytes";
+pub(super) const COMMAND_COLUMNS: &str = "run_id, unit, chunk, state_json, revision, tag, blob, row_count, raw_bytes";
 
 /// One look: a unit that goes from one of the states to the other meanwhile is seen in one of them. The plus keeps the planner
 /// from going through the numbers.
@@ -21,7 +21,7 @@ pub(super) const ANY_DOUBTFUL: &str =
     "SELECT unit FROM commands WHERE run_id = $1 AND state = 'Planned' AND is_doubtful = 1 LIMIT 1";
 
 /// The name of a state as a word of a statement.
-fn quoted(state: &str) -> Result<String, StoreError> {
+pub(super) fn quoted(state: &str) -> Result<String, StoreError> {
     match state.chars().all(|c| c.is_ascii_alphabetic()) {
         true => Ok(format!("'{state}'")),
         false => Err(StoreError::Unreadable { table: "units", why: format!("no state is named {state:?}") }),

@@ -6,13 +6,14 @@
 mod batches;
 mod credentials;
 mod looks;
+mod pages;
 mod rows;
 mod schedules;
 mod writes;
 
 use super::{
-    ChunkRow, CommandCounts, CommandRow, HeldSlots, LeasedUnit, NodeRow, OpenCommands, RunRow, Store, StoreError,
-    UnitCounts, UnitRow, Write, mounts,
+    ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
+    NodeRow, OpenCommands, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
 };
 use async_trait::async_trait;
 use batches::Batches;
@@ -188,6 +189,7 @@ fn migrator() -> Migrator {
     let drivers = include_str!("migrations/0003_drivers.sql").into_sql_str();
     let looks = include_str!("migrations/0004_looks.sql").into_sql_str();
     let credentials = include_str!("migrations/0005_credentials.sql").into_sql_str();
+    let pages = include_str!("migrations/0006_pages.sql").into_sql_str();
     let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
@@ -195,6 +197,7 @@ fn migrator() -> Migrator {
         Migration::new(3, "drivers".into(), MigrationType::Simple, drivers, false),
         Migration::new(4, "looks".into(), MigrationType::Simple, looks, false),
         Migration::new(5, "credentials".into(), MigrationType::Simple, credentials, false),
+        Migration::new(6, "pages".into(), MigrationType::Simple, pages, false),
         Migration::new(7, "schedules".into(), MigrationType::Simple, schedules, false),
     ])
 }
@@ -231,6 +234,18 @@ impl Store for SqlStore {
     async fn recent_runs(&self, limit: u32) -> Result<Vec<RunRow>, StoreError> {
         let sql = "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs ORDER BY submitted_ms DESC, id DESC LIMIT $1";
         sqlx::query(sql).bind(i64::from(limit)).fetch_all(&self.readers).await?.iter().map(read_run).collect()
+    }
+
+    async fn run_page(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
+        self.page_of_runs(query).await
+    }
+
+    async fn file_page(&self, run: &RunId, query: &FileQuery) -> Result<FilePage, StoreError> {
+        self.page_of_files(run, query).await
+    }
+
+    async fn command_page(&self, run: &RunId, query: &CommandQuery) -> Result<CommandPage, StoreError> {
+        self.page_of_commands(run, query).await
     }
 
     async fn unit(&self, run: &RunId, number: UnitNumber) -> Result<Option<UnitRow>, StoreError> {

@@ -36,7 +36,7 @@ fn inserted(result: Result<AnyQueryResult, sqlx::Error>, rows: usize) -> Result<
 }
 
 fn is_live(run: &RunRow) -> i64 {
-    i64::from(!run.state.is_final() || run.sweep_at.is_some())
+    i64::from(run.is_live())
 }
 
 async fn insert_run(connection: &mut AnyConnection, run: &RunRow) -> Result<(), StoreError> {
