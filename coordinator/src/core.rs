@@ -7,7 +7,8 @@ use crate::{
     identities::Identities,
     meters::Meters,
     state::{Refused, run::RunEvent},
-    store::{RunRow, Store, StoreError, Totals, Write},
+    store::{RunRow, Store, StoreError, Telling, Totals, Write},
+    timeline::Timelines,
 };
 use async_trait::async_trait;
 use ferry_common::{
@@ -38,6 +39,9 @@ pub(crate) const CONFLICTS_MAX: u32 = 20;
 /// What units and commands add up to is believed for as long, or for so many times what it costs to find out.
 const TOTALS_AGE_MIN: Duration = Duration::from_millis(200);
 const TOTALS_AGE_COSTS: u32 = 20;
+
+/// How long a webhook is tried after the end of its run.
+const TELL_FOR: Duration = Duration::from_secs(600);
 
 /// Opens the clusters that activities name.
 #[async_trait]
@@ -98,6 +102,8 @@ pub(crate) struct Core {
     /// Where units are handed out.
     pub(crate) desk: Arc<tokio::sync::Mutex<Desk>>,
     live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
+    /// How far runs had come, and when.
+    timelines: Arc<Mutex<Timelines>>,
     /// What goes with every write of a run's driver.
     hold: Option<Hold>,
 }
@@ -147,6 +153,7 @@ impl Core {
             offers: Arc::default(),
             desk: Arc::default(),
             live: Arc::default(),
+            timelines: Arc::default(),
         }
     }
 
@@ -227,6 +234,20 @@ impl Core {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn timelines(&self) -> MutexGuard<'_, Timelines> {
+        self.timelines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the units and commands of a run added up to when that was asked last; nothing is asked now.
+    pub(crate) fn totals_known(&self, run: &RunRow) -> Option<Totals> {
+        run.totals.or_else(|| self.live().get(&run.id).and_then(|live| live.totals).map(|(totals, ..)| totals))
+    }
+
+    /// How long it took to find out what a run adds up to.
+    pub(crate) fn totals_cost(&self, run: &RunId) -> Duration {
+        self.live().get(run).and_then(|live| live.totals).map_or(Duration::ZERO, |(_, _, cost)| cost)
+    }
+
     /// What the units and commands of a run add up to now.
     pub(crate) async fn totals(&self, run: &RunId) -> Result<Totals, StoreError> {
         let (units, commands) = (self.store.unit_counts(run).await?, self.store.command_counts(run).await?);
@@ -279,8 +300,14 @@ impl Core {
         for _ in 0..CONFLICTS_MAX {
             let Some(old) = self.store.run(id).await? else { return Ok(None) };
             let (from, revision) = (old.state.name(), old.revision);
-            let Some(new) = change(old)? else { return Ok(None) };
+            let had_ended = old.state.is_final();
+            let Some(mut new) = change(old)? else { return Ok(None) };
             debug_assert_eq!(new.revision, revision);
+            if new.state.is_final() && !had_ended && new.activity.settings.webhook.is_some() {
+                // Stored with the end itself, so that no restart forgets it.
+                let now = self.now();
+                new.telling = Some(Telling { failures: 0, not_before: now, until: now.plus(TELL_FOR) });
+            }
             let mut writes = others.to_vec();
             writes.push(Write::UpdateRun(Box::new(new.clone())));
             match self.commit(writes).await {

@@ -10,11 +10,12 @@ use ferry_common::{
     failure::{Code, Failure, redact},
 };
 use ferry_kusto::{RequestId, commands};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
+use utoipa::ToSchema;
 
 /// Runs whose places are looked at.
 const RUNS_MAX: u32 = 1_000;
@@ -25,8 +26,49 @@ const TABLES_TIMEOUT: Duration = Duration::from_secs(60);
 /// How names of staging tables begin.
 const STAGING_TABLES: &str = "ferry_";
 
+/// What runs have left behind.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeaksView {
+    /// Nothing was found, and everything could be looked at.
+    is_clean: bool,
+    blobs: Vec<LeakedBlobs>,
+    tables: Vec<LeakedTable>,
+    failures: Vec<NotLookedAt>,
+    /// What the cluster lends, and nobody else may look at.
+    warnings: Vec<NotLookedAt>,
+}
+
+/// Blobs of one run that nobody will ingest.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct LeakedBlobs {
+    /// Container or folder.
+    place: String,
+    run: String,
+    /// The run is one of this store.
+    is_known: bool,
+    blobs: u64,
+    bytes: u64,
+}
+
+/// A staging table that no living run owns.
+#[derive(Serialize, ToSchema)]
+struct LeakedTable {
+    /// Cluster and database.
+    place: String,
+    table: String,
+}
+
+/// A place that could not be looked at.
+#[derive(Serialize, ToSchema)]
+struct NotLookedAt {
+    place: String,
+    message: String,
+}
+
 /// Looks wherever the newest runs have staged.
-pub(crate) async fn leaks(core: &Core) -> Result<Value, StoreError> {
+pub(crate) async fn leaks(core: &Core) -> Result<LeaksView, StoreError> {
     let mut runs: HashMap<String, RunRow> = HashMap::new();
     for run in core.store.recent_runs(RUNS_MAX).await?.into_iter().chain(core.store.live_runs().await?) {
         runs.insert(run.id.to_string(), run);
@@ -42,26 +84,27 @@ pub(crate) async fn leaks(core: &Core) -> Result<Value, StoreError> {
             let is_lent = run.activity.staging.kind == StagingType::FromCluster;
             match blobs_in(core, run, &runs).await {
                 Ok(found) => blobs.extend(found.into_iter().map(|(owner, (count, bytes))| {
-                    json!({"place": place, "run": owner, "isKnown": runs.contains_key(&owner), "blobs": count, "bytes": bytes})
+                    let is_known = runs.contains_key(&owner);
+                    LeakedBlobs { place: place.clone(), run: owner, is_known, blobs: count, bytes }
                 })),
                 // Nobody but the cluster may look there, or it is not lent any more.
                 Err(failure) if is_lent && matches!(failure.code, Code::StagingForbidden | Code::StagingMissing) => {
-                    warnings.push(json!({"place": place, "message": failure.message}));
+                    warnings.push(NotLookedAt { place, message: failure.message });
                 }
-                Err(failure) => failures.push(json!({"place": place, "message": failure.message})),
+                Err(failure) => failures.push(NotLookedAt { place, message: failure.message }),
             }
         }
         let sink = &run.activity.sink;
         let place = format!("{} {}", sink.endpoint, sink.database);
         if seen.insert(place.clone()) {
             match tables_in(core, run, &runs).await {
-                Ok(found) => tables.extend(found.into_iter().map(|table| json!({"place": place, "table": table}))),
-                Err(message) => failures.push(json!({"place": place, "message": message})),
+                Ok(found) => tables.extend(found.into_iter().map(|table| LeakedTable { place: place.clone(), table })),
+                Err(message) => failures.push(NotLookedAt { place, message }),
             }
         }
     }
     let is_clean = blobs.is_empty() && tables.is_empty() && failures.is_empty();
-    Ok(json!({"isClean": is_clean, "blobs": blobs, "tables": tables, "failures": failures, "warnings": warnings}))
+    Ok(LeaksView { is_clean, blobs, tables, failures, warnings })
 }
 
 /// Where the run has staged; `None` if it had no place yet.

@@ -24,17 +24,20 @@ mod metrics;
 mod packing;
 pub mod planner;
 pub mod rehearsal;
+mod remedies;
 pub mod report;
 mod reports;
 mod rpc;
-mod schedule;
 mod sas;
+mod schedule;
 pub mod scheduler;
 mod secrets;
 pub mod state;
 pub mod store;
-mod within;
+mod timeline;
 mod vault;
+mod web;
+mod within;
 
 pub use config::{CoordinatorConfig, GivenCertificate, Limits, OidcConfig, TlsConfig};
 pub use door::{DoorError, create_folder, raise_open_files};
@@ -141,7 +144,12 @@ impl Coordinator {
         let nodes = link::server(node_rpc, join_rpc, rpc::gate(door.is_some()))
             .serve_with_incoming_shutdown(nodes, shutdown.clone().cancelled_owned());
         let programs = Listener::start(http, for_programs, shutdown.clone());
-        let router = api::router(core.clone(), schedules.clone(), door.clone());
+        let front = api::Front {
+            is_tls: door.is_some() && !is_http_plain,
+            is_insecure: is_http_plain && !http_address.ip().is_loopback(),
+            shutdown: shutdown.clone(),
+        };
+        let router = api::router(core.clone(), schedules.clone(), door.clone(), front);
         let programs = api::serve(programs, router, shutdown.clone());
         let scheduling = duties::schedules::submit(core.clone(), schedules, shutdown.clone());
         let renewing = async {

@@ -81,14 +81,14 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
     let (slots, busy) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
     let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
     for node in report::node_views(core, core.store.nodes(since).await?).await? {
-        let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
-        nodes.get_or_create(&RuntimeState { runtime: text("runtime"), state: text("state") }).inc();
-        if text("state") == "Ready" {
-            let runtime = Runtime { runtime: text("runtime") };
+        let (name, state) = (node.runtime.clone(), node.state.to_owned());
+        nodes.get_or_create(&RuntimeState { runtime: name, state }).inc();
+        if node.state == "Ready" {
+            let runtime = Runtime { runtime: node.runtime };
             pending.get_or_create(&runtime).inc_by(0);
             leased.get_or_create(&runtime).inc_by(0);
-            slots.get_or_create(&runtime).inc_by(node["slots"].as_i64().unwrap_or(0));
-            busy.get_or_create(&runtime).inc_by(node["slotsBusy"].as_i64().unwrap_or(0));
+            slots.get_or_create(&runtime).inc_by(i64::from(node.slots));
+            busy.get_or_create(&runtime).inc_by(i64::from(node.slots_busy));
         }
     }
     registry.register("ferry_units_pending", "Work units that wait for a slot, by integration runtime", pending);

@@ -3,20 +3,26 @@
 use crate::{
     core::Core,
     packing::is_archive,
+    remedies::remedy,
     state::{run::RunState, unit::UnitState},
-    store::{ChunkRow, CommandCounts, NodeRow, RunRow, StoreError, Totals, UnitCounts, UnitRow},
+    store::{ChunkRow, CommandCounts, NodeRow, RunRow, RunTimes, StoreError, Totals, UnitCounts, UnitRow},
+    timeline::Point,
 };
 use ferry_common::{
-    activity::Publish,
+    activity::{Ingestion, Publish},
     clock::Millis,
-    failure::Failure,
-    id::UnitNumber,
+    failure::{Code, Failure, Fault, Retry},
+    id::{NodeId, UnitNumber},
     staging,
     unit::{Counters, Scope},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+use utoipa::ToSchema;
 
 /// Units that a report lists; what is beyond is counted.
 pub(crate) const FILES_MAX: u32 = 10_000;
@@ -29,8 +35,66 @@ const DIU_PER_SLOT: u32 = 4;
 /// A node that was not heard for this long is lost.
 const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
 
+/// A failure, and what to do about it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureView {
+    /// Stable name.
+    #[schema(value_type = String)]
+    pub code: Code,
+    /// Who can end it: `Settings`, `Source`, `Sink`, `Runtime`.
+    #[schema(value_type = String)]
+    pub fault: Fault,
+    /// What may be done next: `Never`, `Backoff`, or an object with the time to wait for.
+    #[schema(value_type = Value)]
+    pub retry: Retry,
+    /// What happened.
+    pub message: String,
+    /// What the code means, and what to do about it.
+    pub remedy: &'static str,
+}
+
+impl From<&Failure> for FailureView {
+    fn from(failure: &Failure) -> Self {
+        let Failure { code, fault, retry, message } = failure;
+        Self { code: *code, fault: *fault, retry: *retry, message: message.clone(), remedy: remedy(*code) }
+    }
+}
+
+/// When a run came how far, RFC 3339.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TimesView {
+    /// Submitted.
+    pub submitted: String,
+    /// Admitted.
+    pub started: Option<String>,
+    /// Stage 1 began.
+    pub copying: Option<String>,
+    /// Stage 2 began.
+    pub ingesting: Option<String>,
+    /// Publishing began.
+    pub publishing: Option<String>,
+    /// The end.
+    pub ended: Option<String>,
+}
+
+impl From<&RunTimes> for TimesView {
+    fn from(times: &RunTimes) -> Self {
+        let text = |at: Option<Millis>| at.map(|at| at.to_string());
+        Self {
+            submitted: times.submitted.to_string(),
+            started: text(times.started),
+            copying: text(times.copying),
+            ingesting: text(times.ingesting),
+            publishing: text(times.publishing),
+            ended: text(times.ended),
+        }
+    }
+}
+
 /// A run as it goes on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// Its id.
@@ -47,21 +111,37 @@ pub struct RunView {
     pub is_swept: bool,
     /// Database and table.
     pub sink: String,
+    /// Integration runtime whose nodes copy.
+    pub runtime: String,
+    /// How rows become visible: `append`, `atomic`, `replace`.
+    #[schema(value_type = String)]
+    pub publish: Publish,
+    /// How the cluster is told to ingest: `direct`, `queued`.
+    #[schema(value_type = String)]
+    pub ingestion: Ingestion,
     /// When it was submitted, RFC 3339.
     pub submitted: String,
+    /// When it came how far.
+    pub times: TimesView,
     /// Seconds since it was admitted, to its end or to now.
     pub duration_seconds: f64,
+    /// Records left out as the fault settings allow.
+    pub rows_skipped: u64,
+    /// Files left out as the fault settings allow.
+    pub files_skipped: u64,
+    /// Units that cannot be copied: mostly one is one file.
+    pub files_failed: u64,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<FailureView>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Why a node's last attempt failed, while it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<FailureView>,
     /// Why staging could not be swept yet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sweep_failure: Option<Failure>,
+    pub sweep_failure: Option<FailureView>,
     /// Stage 1: source to staging.
     pub copy: CopyStage,
     /// Stage 2: staging to table.
@@ -69,7 +149,7 @@ pub struct RunView {
 }
 
 /// Stage 1: source to staging.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CopyStage {
     /// Files listed.
@@ -93,7 +173,7 @@ pub struct CopyStage {
 }
 
 /// Stage 2: staging to table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IngestStage {
     /// Ingest commands.
@@ -156,7 +236,8 @@ fn stages(
 pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, StoreError> {
     let Totals { units: counts, commands } = core.totals_lately(run).await?;
     let now = core.now();
-    let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
+    let live = core.live_counters(&run.id);
+    let (copy, ingest) = stages(run, &counts, &commands, live, now);
     let mut last_failure = None;
     if run.state == RunState::Planning
         && let Some(listing) = core.store.unit(&run.id, UnitNumber::LISTING).await?
@@ -173,14 +254,36 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
         is_final: run.state.is_final(),
         is_swept: run.is_swept,
         sink: format!("{}/{}", run.activity.sink.database, run.activity.sink.table),
+        runtime: run.activity.source.connect_via.to_string(),
+        publish: run.activity.sink.publish,
+        ingestion: run.activity.sink.ingestion,
         submitted: run.times.submitted.to_string(),
+        times: TimesView::from(&run.times),
         duration_seconds: seconds(run.times.started, run.times.ended, now),
-        failure: run.state.failure().cloned(),
+        rows_skipped: counts.counters.rows_skipped + live.rows_skipped,
+        files_skipped: counts.files_skipped,
+        files_failed: counts.failed,
+        failure: run.state.failure().map(FailureView::from),
         warnings: run.warnings.clone(),
-        last_failure,
-        sweep_failure: core.live().get(&run.id).and_then(|l| l.sweep_failure.clone()),
+        last_failure: last_failure.as_ref().map(FailureView::from),
+        sweep_failure: core.live().get(&run.id).and_then(|l| l.sweep_failure.as_ref().map(FailureView::from)),
         copy,
         ingest,
+    })
+}
+
+/// How far a run has come, for a chart.
+pub(crate) async fn point_of(core: &Core, run: &RunRow) -> Result<Point, StoreError> {
+    let Totals { units, commands } = core.totals_lately(run).await?;
+    let at = core.now();
+    let (copy, ingest) = stages(run, &units, &commands, core.live_counters(&run.id), at);
+    Ok(Point {
+        at,
+        bytes_read: copy.bytes_done,
+        rows_read: copy.rows_read,
+        staged_bytes: copy.staged_bytes,
+        rows_visible: ingest.rows_visible,
+        slots_busy: copy.files_active,
     })
 }
 
@@ -355,15 +458,45 @@ fn with_rate(mut stage: Value, bytes: u64, seconds: f64) -> Value {
 }
 
 fn error_of(failure: &Failure) -> Value {
-    json!({"code": failure.code.as_str(), "fault": failure.fault, "message": failure.message})
+    let remedy = remedy(failure.code);
+    json!({"code": failure.code.as_str(), "fault": failure.fault, "message": failure.message, "remedy": remedy})
+}
+
+/// A node as it is shown.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// One life of a node.
+    pub node_id: String,
+    /// Its name.
+    pub name: String,
+    /// Its integration runtime.
+    pub runtime: String,
+    /// `Ready`, `Draining`, `Drained`, `Lost`, `Left`.
+    pub state: &'static str,
+    /// Files that it copies at once.
+    pub slots: u32,
+    /// Of these, taken.
+    pub slots_busy: u32,
+    /// Version of its program.
+    pub version: String,
+    /// Who it is by its certificate; null where none is asked for.
+    pub identity: Option<String>,
+    /// When it registered, RFC 3339.
+    pub registered: String,
+    /// When it was last heard, to a few seconds, RFC 3339.
+    pub last_seen: String,
 }
 
 /// Nodes as they are shown.
-pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<Value>, StoreError> {
-    let held = core.store.held_slots().await?;
+pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<NodeView>, StoreError> {
+    let mut held: HashMap<NodeId, u32> = HashMap::new();
+    for slots in core.store.held_slots().await? {
+        *held.entry(slots.node).or_default() += slots.slots;
+    }
     let now = core.now();
     let view = |node: NodeRow| {
-        let busy: u32 = held.iter().filter(|h| h.node == node.id).map(|h| h.slots).sum();
+        let busy = held.get(&node.id).copied().unwrap_or(0);
         let state = match () {
             () if node.has_left => "Left",
             () if now.since(node.last_seen) > NODE_LOST_AFTER => "Lost",
@@ -371,11 +504,18 @@ pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<V
             () if node.is_draining => "Drained",
             () => "Ready",
         };
-        json!({
-            "nodeId": node.id.as_str(), "name": node.name, "runtime": node.runtime.as_str(), "state": state,
-            "slots": node.slots, "slotsBusy": busy, "version": node.program_version,
-            "identity": node.identity, "registered": node.registered.to_string(), "lastSeen": node.last_seen.to_string(),
-        })
+        NodeView {
+            node_id: node.id.to_string(),
+            name: node.name,
+            runtime: node.runtime.to_string(),
+            state,
+            slots: node.slots,
+            slots_busy: busy,
+            version: node.program_version,
+            identity: node.identity.map(|identity| identity.to_string()),
+            registered: node.registered.to_string(),
+            last_seen: node.last_seen.to_string(),
+        }
     };
     Ok(nodes.into_iter().map(view).collect())
 }

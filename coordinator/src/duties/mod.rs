@@ -9,6 +9,8 @@ mod plans;
 mod runs;
 pub(crate) mod schedules;
 mod sweep;
+mod timeline;
+mod webhooks;
 
 use crate::core::Core;
 use std::{sync::Arc, time::Duration};
@@ -24,6 +26,7 @@ pub(crate) fn start(core: Arc<Core>, shutdown: CancellationToken) -> impl Future
     duties.spawn(leases::expire(core.clone(), shutdown.clone()));
     duties.spawn(offers::offer(core.clone(), shutdown.clone()));
     duties.spawn(history::forget(core.clone(), shutdown.clone()));
+    duties.spawn(timeline::keep(core.clone(), shutdown.clone()));
     duties.spawn(runs::drive_all(core, shutdown));
     async move { while duties.join_next().await.is_some() {} }
 }

@@ -4,7 +4,7 @@ use super::{
     LOOK_INTERVAL,
     holding::{self, Watch},
     plans::{self, Made},
-    sweep,
+    sweep, webhooks,
 };
 use crate::{
     core::{ChangeError, Core, Hold},
@@ -244,11 +244,18 @@ impl Driver {
             RunState::Cancelling | RunState::Failing { .. } => self.drain(&run).await,
             RunState::Planned | RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
                 let seen = *self.end_seen.get_or_insert_with(tokio::time::Instant::now);
-                sweep::sweep(&self.core, &run, seen).await?;
+                // One must not wait for the other.
+                let (swept, told) = tokio::join!(
+                    Box::pin(sweep::sweep(&self.core, &run, seen)),
+                    Box::pin(webhooks::tell(&self.core, &run))
+                );
+                swept?;
+                let told_in = told?;
                 let run = self.core.store.run(&self.id).await?;
-                Ok(match run.and_then(|r| r.sweep_at) {
+                let swept_in = run.as_ref().and_then(|r| r.sweep_at).map(|at| at.since(self.core.now()));
+                Ok(match swept_in.into_iter().chain(told_in).min() {
                     None => Next::Done,
-                    Some(at) => Next::Wait(at.since(self.core.now()).max(ERROR_WAIT)),
+                    Some(wait) => Next::Wait(wait.max(ERROR_WAIT)),
                 })
             }
         }
