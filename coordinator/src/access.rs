@@ -241,6 +241,11 @@ impl Access {
         })
     }
 
+    /// What shows rows that were left out: list and read.
+    pub(crate) fn reader(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
+        Ok(storage::open(&self.target("rl", now.plus(OWN_TTL))?)?)
+    }
+
     /// The coordinator's own access to what the run has staged: list and delete.
     pub(crate) fn storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
         let whole = self.whole_storage(now)?;

@@ -1,27 +1,41 @@
 //! `POST /checks`: whether a copy would find everything that it needs.
 
-use super::{Problem, bad_request};
+use super::{Problem, bad_request, runs::activity_of};
 use crate::{checks, core::Core};
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use ferry_common::activity::Activity;
 use serde::Deserialize;
+use serde_json::Value;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    activity: serde_json::Value,
+/// What to check: `activity` or `activityText`, one of both.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Asked {
+    /// The copy activity.
+    #[schema(value_type = Option<Value>)]
+    activity: Option<Value>,
+    /// The copy activity as YAML or JSON text.
+    activity_text: Option<String>,
     /// What no probe can tell is tried with things that are removed again.
     #[serde(default, rename = "try")]
     tries: bool,
 }
 
+/// Checks every connection and permission that a copy needs.
+#[utoipa::path(
+    post,
+    path = "/api/v1/checks",
+    tag = "runs",
+    request_body = Asked,
+    responses((status = 200, body = Value, description = "Each check with its probe and result, and a verdict"))
+)]
 pub(super) async fn check(State(core): State<Arc<Core>>, body: String) -> Result<Response, Problem> {
     let asked: Asked = serde_json::from_str(&body).map_err(bad_request)?;
-    let activity = Activity::parse(&asked.activity.to_string(), "activity")?;
+    let activity = activity_of(asked.activity.as_ref(), asked.activity_text.as_deref())?;
     Ok(Json(Box::pin(checks::run(&core, &activity, asked.tries)).await).into_response())
 }

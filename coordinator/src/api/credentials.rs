@@ -13,9 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ferry_common::{clock::Millis, id::RuntimeName};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
+use utoipa::ToSchema;
 
 /// Tokens that a list shows.
 const TOKENS_MAX: u32 = 1_000;
@@ -40,16 +40,27 @@ impl Office {
 }
 
 /// A token to make: with `role` for programs, with `runtime` for nodes.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NewToken {
+    /// `viewer`, `operator` or `admin`.
     role: Option<String>,
+    /// An integration runtime.
     runtime: Option<String>,
+    #[schema(minimum = 1)]
     ttl_seconds: u64,
     /// Nodes that may join with it; absent: any number.
     uses: Option<u32>,
 }
 
+/// Makes a token. It is told in this answer, and never again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens",
+    tag = "tokens",
+    request_body = NewToken,
+    responses((status = 201, body = TokenView, description = "The token"))
+)]
 pub(super) async fn create_token(State(office): State<Office>, body: String) -> Result<Response, Problem> {
     let asked: NewToken = serde_json::from_str(&body).map_err(bad_request)?;
     let door = office.door()?;
@@ -68,27 +79,55 @@ pub(super) async fn create_token(State(office): State<Office>, body: String) -> 
     let made = door.create_token(grants, now, now.plus(ttl)).await?;
     tracing::info!(token = made.row.id, "a token is made");
     let mut view = token_view(&made.row);
-    view["token"] = json!(made.text);
+    view.token = Some(made.text);
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-pub(super) async fn list_tokens(State(office): State<Office>) -> Result<Response, Problem> {
+/// Lists tokens, the newest first, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/api/v1/tokens",
+    tag = "tokens",
+    responses((status = 200, body = TokensView, description = "Tokens"))
+)]
+pub(super) async fn list_tokens(State(office): State<Office>) -> Result<Json<TokensView>, Problem> {
     let tokens = office.door()?.store.tokens(TOKENS_MAX).await?;
-    Ok(Json(json!({"tokens": tokens.iter().map(token_view).collect::<Vec<_>>()})).into_response())
+    Ok(Json(TokensView { tokens: tokens.iter().map(token_view).collect() }))
 }
 
-pub(super) async fn revoke_token(State(office): State<Office>, Path(id): Path<String>) -> Result<Response, Problem> {
+/// Revokes a token.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/tokens/{token}",
+    tag = "tokens",
+    params(("token" = String, Path, description = "Id of the token")),
+    responses((status = 200, body = TokenView, description = "The token now"))
+)]
+pub(super) async fn revoke_token(
+    State(office): State<Office>,
+    Path(id): Path<String>,
+) -> Result<Json<TokenView>, Problem> {
     let door = office.door()?;
     if !door.store.revoke_token(&id, office.core.now()).await? {
         return Err(not_found("token", &id));
     }
     tracing::info!(token = id, "a token is revoked");
     let row = door.store.token(&id).await?.ok_or_else(|| not_found("token", &id))?;
-    Ok(Json(token_view(&row)).into_response())
+    Ok(Json(token_view(&row)))
 }
 
 /// Revokes the nodes of this name, id or identity. What they hold goes to others when its leases end.
-pub(super) async fn revoke_node(State(office): State<Office>, Path(name): Path<String>) -> Result<Response, Problem> {
+#[utoipa::path(
+    post,
+    path = "/api/v1/nodes/{node}/revoke",
+    tag = "nodes",
+    params(("node" = String, Path, description = "Name, id or identity of the node")),
+    responses((status = 200, body = IdentitiesView, description = "The nodes now"))
+)]
+pub(super) async fn revoke_node(
+    State(office): State<Office>,
+    Path(name): Path<String>,
+) -> Result<Json<IdentitiesView>, Problem> {
     let door = office.door()?;
     let mut found = door.store.identities(&name).await?;
     // Nodes are shown by the name that they register with, which may be another than they joined with.
@@ -110,27 +149,79 @@ pub(super) async fn revoke_node(State(office): State<Office>, Path(name): Path<S
         tracing::info!(identity = %identity.id, name = identity.name, "a node is revoked");
     }
     office.core.tell_nodes();
-    Ok(Json(json!({"nodes": found.iter().map(identity_view).collect::<Vec<_>>()})).into_response())
+    Ok(Json(IdentitiesView { nodes: found.iter().map(identity_view).collect() }))
 }
 
-fn token_view(row: &TokenRow) -> Value {
-    let mut view = match &row.grants {
-        Grants::Api(role) => json!({"id": row.id, "role": role}),
-        Grants::Join { runtime, uses_left } => json!({"id": row.id, "runtime": runtime, "usesLeft": uses_left}),
+/// A token, without its secret.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenView {
+    id: String,
+    /// Of a token for programs: `viewer`, `operator`, `admin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    /// Of a token for nodes: the integration runtime that they may join.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<String>,
+    /// Nodes that may still join with it; null: any number.
+    uses_left: Option<u32>,
+    created: String,
+    ends: String,
+    revoked: Option<String>,
+    /// The token itself, told once: when it is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// Tokens, the newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokensView {
+    tokens: Vec<TokenView>,
+}
+
+fn token_view(row: &TokenRow) -> TokenView {
+    let (role, runtime, uses_left) = match &row.grants {
+        Grants::Api(role) => (Some(role.name()), None, None),
+        Grants::Join { runtime, uses_left } => (None, Some(runtime.to_string()), *uses_left),
     };
-    view["created"] = json!(row.created.to_string());
-    view["ends"] = json!(row.ends.to_string());
-    view["revoked"] = json!(row.revoked.map(|at| at.to_string()));
-    view
+    TokenView {
+        id: row.id.clone(),
+        role,
+        runtime,
+        uses_left,
+        created: row.created.to_string(),
+        ends: row.ends.to_string(),
+        revoked: row.revoked.map(|at| at.to_string()),
+        token: None,
+    }
 }
 
-fn identity_view(row: &IdentityRow) -> Value {
-    json!({
-        "identity": row.id.as_str(),
-        "name": row.name,
-        "runtime": row.runtime.as_str(),
-        "token": row.token,
-        "joined": row.joined.to_string(),
-        "revoked": row.revoked.map(|at| at.to_string()),
-    })
+/// A node that joined.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IdentityView {
+    identity: String,
+    /// Its name when it joined.
+    name: String,
+    runtime: String,
+    /// Id of the token that it joined with.
+    token: String,
+    joined: String,
+    revoked: Option<String>,
+}
+
+/// Nodes that joined.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IdentitiesView {
+    nodes: Vec<IdentityView>,
+}
+
+fn identity_view(row: &IdentityRow) -> IdentityView {
+    IdentityView {
+        identity: row.id.to_string(),
+        name: row.name.clone(),
+        runtime: row.runtime.to_string(),
+        token: row.token.clone(),
+        joined: row.joined.to_string(),
+        revoked: row.revoked.map(|at| at.to_string()),
+    }
 }

@@ -39,6 +39,13 @@ fn view(row: &ScheduleRow) -> Value {
     })
 }
 
+/// Lists schedules.
+#[utoipa::path(
+    get,
+    path = "/api/v1/schedules",
+    tag = "schedules",
+    responses((status = 200, body = Value, description = "All schedules"))
+)]
 pub(super) async fn list(State(calendar): State<Calendar>) -> Result<Response, Problem> {
     let rows = calendar.schedules.schedules().await?;
     Ok(Json(json!({"schedules": rows.iter().map(view).collect::<Vec<_>>()})).into_response())
@@ -48,11 +55,30 @@ async fn find(calendar: &Calendar, name: &str) -> Result<ScheduleRow, Problem> {
     calendar.schedules.schedule(name).await?.ok_or_else(|| not_found("schedule", name))
 }
 
+/// Shows a schedule, and how far it came.
+#[utoipa::path(
+    get,
+    path = "/api/v1/schedules/{schedule}",
+    tag = "schedules",
+    params(("schedule" = String, Path, description = "Name of the schedule")),
+    responses((status = 200, body = Value, description = "The schedule"))
+)]
 pub(super) async fn show(State(calendar): State<Calendar>, Path(name): Path<String>) -> Result<Response, Problem> {
     Ok(Json(view(&find(&calendar, &name).await?)).into_response())
 }
 
 /// Stores a schedule, or changes one: it goes on where it was.
+#[utoipa::path(
+    put,
+    path = "/api/v1/schedules/{schedule}",
+    tag = "schedules",
+    params(("schedule" = String, Path, description = "Name of the schedule")),
+    request_body = Value,
+    responses(
+        (status = 201, body = Value, description = "The schedule is stored"),
+        (status = 200, body = Value, description = "The schedule is changed"),
+    )
+)]
 pub(super) async fn put(
     State(calendar): State<Calendar>,
     Path(name): Path<String>,
@@ -100,15 +126,38 @@ async fn set_paused(calendar: &Calendar, name: &str, is_paused: bool) -> Result<
     Ok(Json(view(&row)).into_response())
 }
 
+/// Begins no new window until it is resumed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/schedules/{schedule}/pause",
+    tag = "schedules",
+    params(("schedule" = String, Path, description = "Name of the schedule")),
+    responses((status = 200, body = Value, description = "The schedule"))
+)]
 pub(super) async fn pause(State(calendar): State<Calendar>, Path(name): Path<String>) -> Result<Response, Problem> {
     set_paused(&calendar, &name, true).await
 }
 
+/// Goes on.
+#[utoipa::path(
+    post,
+    path = "/api/v1/schedules/{schedule}/resume",
+    tag = "schedules",
+    params(("schedule" = String, Path, description = "Name of the schedule")),
+    responses((status = 200, body = Value, description = "The schedule"))
+)]
 pub(super) async fn resume(State(calendar): State<Calendar>, Path(name): Path<String>) -> Result<Response, Problem> {
     set_paused(&calendar, &name, false).await
 }
 
-/// Its runs stay.
+/// Forgets a schedule. Its runs stay.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/schedules/{schedule}",
+    tag = "schedules",
+    params(("schedule" = String, Path, description = "Name of the schedule")),
+    responses((status = 200, body = Value, description = "The schedule"))
+)]
 pub(super) async fn delete(State(calendar): State<Calendar>, Path(name): Path<String>) -> Result<Response, Problem> {
     if !calendar.schedules.delete_schedule(&name).await? {
         return Err(not_found("schedule", &name));

@@ -99,6 +99,9 @@ pub(crate) struct Certified {
     pub(crate) certificate: Vec<u8>,
 }
 
+/// By this name the bearers of an issuer's tokens are known.
+const OF_ISSUER: &str = "oidc";
+
 impl Door {
     /// Makes a token, and keeps it.
     pub(crate) async fn create_token(&self, grants: Grants, now: Millis, ends: Millis) -> Result<NewToken, StoreError> {
@@ -122,28 +125,31 @@ impl Door {
         Ok(NewToken { row, text })
     }
 
-    /// What the bearer of a token may do, whoever made the token.
-    pub(crate) async fn bearer(&self, token: &str, now: Millis) -> Result<Result<Role, Refusal>, StoreError> {
+    /// What the bearer of a token may do, whoever made the token, and by which name it is known.
+    pub(crate) async fn bearer(&self, token: &str, now: Millis) -> Result<Result<(Role, String), Refusal>, StoreError> {
         match &self.oidc {
-            Some(oidc) if TokenSecret::parse(token).is_none() => Ok(oidc.role_of(token).await),
+            Some(oidc) if TokenSecret::parse(token).is_none() => {
+                Ok(oidc.role_of(token).await.map(|role| (role, OF_ISSUER.to_owned())))
+            }
             _ => {
                 let unknown = || Refusal::Token("the token is not known here, ended or was revoked".to_owned());
-                Ok(self.role_of(token, now).await?.ok_or_else(unknown))
+                Ok(self.bearer_of(token, now).await?.ok_or_else(unknown))
             }
         }
     }
 
-    /// What the bearer of this own token may do; `None`: nothing.
-    async fn role_of(&self, token: &str, now: Millis) -> Result<Option<Role>, StoreError> {
+    /// What the bearer of this own token may do, and the token's id; `None`: nothing.
+    async fn bearer_of(&self, token: &str, now: Millis) -> Result<Option<(Role, String)>, StoreError> {
         let Some(token) = TokenSecret::parse(token) else { return Ok(None) };
         // Hashes are compared, so the time that takes says nothing about a secret.
         let hashed = hash(token.secret.as_bytes());
         if token.id == ADMIN {
-            return Ok((hashed == hash(self.keys.admin.secret.as_bytes())).then_some(Role::Admin));
+            let is_admin = hashed == hash(self.keys.admin.secret.as_bytes());
+            return Ok(is_admin.then_some((Role::Admin, token.id)));
         }
         let row = self.store.token(&token.id).await?.filter(|row| row.secret_hash == hashed && holds(row, now));
         Ok(row.and_then(|row| match row.grants {
-            Grants::Api(role) => Some(role),
+            Grants::Api(role) => Some((role, row.id)),
             Grants::Join { .. } => None,
         }))
     }
