@@ -1,6 +1,6 @@
 # What CI runs, one line a recipe. `.ci/run` runs the same without just.
 
-check: format lint deploy deny test
+check: format lint deploy deny test api
 
 format:
     cargo fmt --all --check
@@ -19,6 +19,10 @@ deploy:
     tests/deploy/observe.sh
     tests/deploy/systemd.sh
     tests/deploy/release.sh
+
+# The HTTP API against its own OpenAPI document; installs Schemathesis on first use.
+api *OPTIONS:
+    tests/api/schemathesis.sh {{OPTIONS}}
 
 # The simulation, with other seeds each time: `just soak SEEDS=100000`.
 soak SEEDS="SEEDS=10000":

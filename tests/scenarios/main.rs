@@ -1,6 +1,7 @@
 //! Stories with real programs: Azurite, local-adx, a coordinator, nodes, and Microsoft's own client at the end.
 #![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
 
+mod api;
 mod attacks;
 mod bad_input;
 mod chaos;

@@ -121,6 +121,7 @@ const MODULES: &[(&str, &[(&str, &[&str])])] = &[
                     "leaks",
                     "metrics",
                     "schedule",
+                    "timeline",
                     "web",
                 ],
             ),

@@ -207,3 +207,58 @@ fn moved(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_schemas_of_an_activity_refer_to_each_other_in_the_document() {
+        let (activity, others) = activity_schemas();
+        assert!(activity["properties"]["source"].is_object(), "{activity}");
+        let mut found = Vec::new();
+        references(&activity, &mut found);
+        others.values().for_each(|schema| references(schema, &mut found));
+        assert!(found.len() > 10);
+        for place in found {
+            let name = place.strip_prefix("#/components/schemas/").unwrap_or_else(|| panic!("{place}"));
+            assert!(others.contains_key(name), "{place}");
+        }
+    }
+
+    #[test]
+    fn an_operation_tells_of_the_problems_that_it_may_answer_with() {
+        for (method, path, operation, told, untold) in [
+            (
+                "get",
+                "/api/v1/runs/{run}",
+                json!({"parameters": []}),
+                vec!["400", "401", "404", "503"],
+                vec!["409", "422"],
+            ),
+            ("post", "/api/v1/runs", json!({"requestBody": {}}), vec!["400", "409", "413", "422"], vec!["404"]),
+            ("get", "/healthz", json!({}), vec!["403"], vec!["401", "503"]),
+            ("get", "/api/v1/whoami", json!({}), vec!["401", "429"], vec!["400"]),
+        ] {
+            let mut operation = operation;
+            complete(path, method, &mut operation);
+            for status in told {
+                assert!(operation["responses"][status].is_object(), "{path}: {status}");
+            }
+            for status in untold {
+                assert!(operation["responses"][status].is_null(), "{path}: {status}");
+            }
+        }
+    }
+}
