@@ -22,17 +22,17 @@ export function bytes(value) {
 }
 
 export function rate(bytesPerSecond) {
-  return Number.isFinite(bytesPerSecond) ? `${digits(bytesPerSecond / 1e6)} MB/s` : '–';
+  return Number.isFinite(bytesPerSecond) ? `${bytes(bytesPerSecond)}/s` : '–';
 }
 
 export function count(value) {
   return Number.isFinite(value) ? counts.format(Math.round(value)) : '–';
 }
 
-/** Large counts short: 2.71 bn. */
+/** Large counts short: 337 M, 2.71 bn. */
 export function short(value) {
   if (!Number.isFinite(value)) return '–';
-  for (const [size, name] of [[1e12, 'tn'], [1e9, 'bn'], [1e6, 'm']]) {
+  for (const [size, name] of [[1e12, 'tn'], [1e9, 'bn'], [1e6, 'M']]) {
     if (value >= size) return `${digits(value / size)} ${name}`;
   }
   return counts.format(Math.round(value));

@@ -71,7 +71,7 @@ export function explanation(run, figures) {
       if (run.ingest.commandsDone > 0) {
         return 'Stage 2 runs beside stage 1, as the activity asks for. Rows of finished commands may be visible already.';
       }
-      return `${figures.staged} are uploaded to staging, and the table shows none of it yet. That is as it should be: the cluster takes the staged data in stage 2, which begins when every file is staged.`;
+      return `${figures.written} of records (${figures.sent} on the wire) are uploaded to staging, and the table shows none of it yet. That is as it should be: the cluster takes the staged data in stage 2, which begins when every file is staged.`;
     case 'Ingesting':
       return later
         ? 'Everything is staged. The cluster takes it into a table of this run’s own; nothing is visible until all of it is there.'

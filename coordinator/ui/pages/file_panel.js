@@ -18,7 +18,7 @@ function box(label, head, lines) {
 function chunks(file) {
   if (!file.chunks?.length) return el('p', { class: 'faint' }, 'No chunk of it is staged yet.');
   return box('Chunks', [['Chunk', 'number'], ['Rows', 'number'], ['Written', 'number'], ['Staged', 'number'], ['Try', 'number'], ['Blob', 'code'], ['CRC-32', 'code']],
-    file.chunks.map((c) => [String(c.chunk), count(c.rows), bytes(c.rawBytes), bytes(c.stagedBytes), String(c.attempt), [c.blob, c.quarantine ? el('div', { class: 'faint' }, `rows left out: ${c.quarantine}`) : null], String(c.crc32 ?? '')]));
+    file.chunks.map((c) => [String(c.chunk), count(c.rows), bytes(c.rawBytes), bytes(c.stagedBytes), String(c.attempt), [c.blob, c.quarantine ? el('div', { class: 'faint' }, `rows left out: ${c.quarantine}`) : null], el('span', { class: 'nowrap' }, c.crc32 ?? '')]));
 }
 
 function commands(file) {

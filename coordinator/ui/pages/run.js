@@ -1,7 +1,7 @@
 // One run: what stands above its parts, and which part is shown.
 
 import { at, get, post } from '../api.js';
-import { el, put, setText } from '../dom.js';
+import { el, prose, put, setText } from '../dom.js';
 import { percent, seconds, time } from '../format.js';
 import { follow } from '../live.js';
 import { badge, setBadge } from '../parts/badge.js';
@@ -114,7 +114,7 @@ export function runPage(app, route) {
       run.sweepFailure ? failureNote(run.sweepFailure, { title: 'Staging could not be swept yet:', kind: 'warn' }) : null,
       run.warnings?.length ? el('section', { class: 'note warn' },
         el('h2', { class: 'note-title' }, run.warnings.length === 1 ? 'A warning' : `${run.warnings.length} warnings`),
-        el('ul', null, run.warnings.map((text) => el('li', null, text)))) : null);
+        el('ul', null, run.warnings.map((text) => el('li', null, prose(text))))) : null);
   }
 
   /** For screen readers: each change of state, and each quarter of the stage. */
@@ -144,6 +144,7 @@ export function runPage(app, route) {
     put(document.getElementById('side'));
     part = { name, view: PARTS[name][1](app, { id, base, run, route: to }) };
     put(place, part.view.element);
+    element.dataset.part = name || 'overview';
     drawTabs();
   }
 

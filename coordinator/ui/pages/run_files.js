@@ -12,6 +12,12 @@ const STATES = ['Pending', 'Leased', 'Staged', 'Ingested', 'Failed', 'Skipped', 
 const SORTS = ['path', 'size', 'state'];
 const REFRESH_MS = 4_000;
 
+/** Where there is little room the folder is cut short, not the file's name. */
+function pathParts(path) {
+  const cut = path.lastIndexOf('/') + 1;
+  return [cut > 0 ? el('span', { class: 'folder' }, path.slice(0, cut)) : null, el('span', { class: 'file' }, path.slice(cut))];
+}
+
 export function filesPart(app, { id, base, run: first, route }) {
   let run = first;
   let query = read(route.query);
@@ -41,7 +47,7 @@ export function filesPart(app, { id, base, run: first, route }) {
     label: 'Files', kind: 'files', things: 'files',
     columns: [
       { title: 'Path', sort: 'path', kind: 'path', cell: (f) => [
-        el('a', { href: hash(f.unit), title: f.path }, f.relativePath),
+        el('a', { href: hash(f.unit), title: f.path }, pathParts(f.relativePath)),
         f.part ? el('span', { class: 'tag', title: 'A part of a large file' }, `part ${f.part.number} of ${f.part.count}`) : null,
         f.filesInUnit > 1 ? el('span', { class: 'tag', title: 'Small files that are staged together' }, `+${f.filesInUnit - 1} files`) : null] },
       { title: 'State', sort: 'state', cell: (f) => [badge(f.state), f.lastFailure && f.state !== 'Failed' ? el('span', { class: 'tag warn', title: f.lastFailure.message }, 'tried again') : null] },

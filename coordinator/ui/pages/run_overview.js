@@ -9,7 +9,8 @@ import { errorNote } from '../parts/failure.js';
 import * as rates from '../parts/rates.js';
 import * as words from '../words.js';
 
-const POINTS_MAX = 600;
+/** The history has at most 300 points: it is asked for whole, so that all times are the coordinator's. */
+const HISTORY_MS = 5_000;
 /** A report reads much: it is asked for when opened, at the end, and so often between. */
 const REPORT_MS = 30_000;
 
@@ -84,11 +85,11 @@ function timeline() {
 }
 
 /** Points of the history as rates: each point but the first tells how fast it went since the one before. */
-function speeds(points, key, unit) {
+function speeds(points, key) {
   const list = [];
   for (let n = 1; n < points.length; n += 1) {
     const time = Date.parse(points[n].at) - Date.parse(points[n - 1].at);
-    if (time > 0) list.push({ at: Date.parse(points[n].at), value: Math.max(0, ((points[n][key] - points[n - 1][key]) * 1000) / time / unit) });
+    if (time > 0) list.push({ at: Date.parse(points[n].at), value: Math.max(0, ((points[n][key] - points[n - 1][key]) * 1000) / time) });
   }
   return list;
 }
@@ -101,8 +102,8 @@ export function overviewPart(app, { id, run: first }) {
     return { value, number, node: el('div', null, el('dt', { title: why, class: 'told' }, name), number) };
   });
   const charts = {
-    read: chart({ title: 'Data read from the source', tone: 'one', say: (v) => `${v >= 100 ? v.toFixed(0) : v.toFixed(v >= 10 ? 1 : 2)} MB/s` }),
-    rows: chart({ title: 'Rows becoming visible', tone: 'two', say: (v) => `${short(v)}/s` }),
+    read: chart({ title: 'Data read', tone: 'one', say: rate }),
+    rows: chart({ title: 'Rows made visible', tone: 'two', say: (v) => `${short(v)} rows/s` }),
     slots: chart({ title: 'Slots in use', tone: 'three', say: (v) => count(v) }),
   };
   const chartPlace = el('div', { class: 'charts' });
@@ -119,6 +120,7 @@ export function overviewPart(app, { id, run: first }) {
   let points = [];
   let left = false;
   let reported = 0;
+  let asked = 0;
 
   function drawCharts() {
     if (points.length < 2) {
@@ -128,23 +130,20 @@ export function overviewPart(app, { id, run: first }) {
       return;
     }
     if (!chartPlace.contains(charts.read.node)) put(chartPlace, charts.read.node, charts.rows.node, charts.slots.node);
-    charts.read.set(speeds(points, 'bytesRead', 1e6));
-    charts.rows.set(speeds(points, 'rowsVisible', 1));
+    charts.read.set(speeds(points, 'bytesRead'));
+    charts.rows.set(speeds(points, 'rowsVisible'));
     charts.slots.set(points.map((p) => ({ at: Date.parse(p.at), value: p.slotsBusy })));
   }
 
-  function note(now) {
-    points.push({ at: new Date().toISOString(), bytesRead: now.copy.bytesDone, rowsRead: now.copy.rowsRead, stagedBytes: now.copy.stagedBytes, rowsVisible: now.ingest.rowsVisible, slotsBusy: now.copy.filesActive });
-    if (points.length > POINTS_MAX) points = points.filter((_, n) => n % 2 === 0 || n === points.length - 1);
-  }
-
   async function history() {
+    asked = Date.now();
     try {
       ({ points } = await get(`${at('runs', id)}/history`));
     } catch {
-      points = []; // Best effort: points come with the run itself.
+      return; // Best effort: the next turn tries again.
+    } finally {
+      if (!left) drawCharts();
     }
-    if (!left) drawCharts();
   }
 
   async function shares() {
@@ -173,12 +172,13 @@ export function overviewPart(app, { id, run: first }) {
     const ended = now.isFinal && !run.isFinal;
     run = now;
     line.set(run);
-    setText(plain, words.explanation(run, { staged: bytes(run.copy.dataWritten) }));
+    setText(plain, words.explanation(run, { written: bytes(run.copy.dataWritten), sent: bytes(run.copy.stagedBytes) }));
     for (const { value, number } of figures) setText(number, value(run));
     if (ended || (!run.isFinal && Date.now() - reported > REPORT_MS)) shares();
+    if (ended || (!run.isFinal && Date.now() - asked > HISTORY_MS)) history();
   }
 
-  reported = Date.now();
+  reported = asked = Date.now();
   show(run);
   history();
   shares();
@@ -186,8 +186,6 @@ export function overviewPart(app, { id, run: first }) {
     element,
     run(now) {
       show(now);
-      if (!now.isFinal) note(now);
-      drawCharts();
     },
     leave() {
       left = true;

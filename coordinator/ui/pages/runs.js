@@ -62,7 +62,7 @@ function runRow(run) {
       const left = rates.secondsLeft(run);
       setText(took, left === null ? (run.durationSeconds > 0 ? seconds(run.durationSeconds) : '') : `${seconds(left)} left`);
       took.title = left === null ? 'How long it took, or goes already' : `This stage, at this speed. Running for ${seconds(run.durationSeconds)}.`;
-      took.classList.toggle('left', left !== null);
+      took.classList.toggle('eta', left !== null);
       setText(why, run.failure ? run.failure.code : run.lastFailure ? `trying again: ${run.lastFailure.code}` : '');
       why.title = run.failure?.message ?? run.lastFailure?.message ?? '';
       setTime(submitted, run.submitted);

@@ -113,7 +113,7 @@ export function submitPage(app, route) {
       el('label', { for: 'template' }, 'Example'), template,
       el('label', { for: 'run-id' }, 'Run id'), id,
       el('p', { class: 'faint' }, 'The same id twice is one run.')),
-    el('div', { class: 'two' }, el('div', { class: 'left' }, text.element, el('div', { class: 'actions submit-actions' }, buttons, working), results), side.element));
+    el('div', { class: 'two' }, el('div', { class: 'form' }, text.element, el('div', { class: 'actions submit-actions' }, buttons, working), results), side.element));
 
   get('/schema').then((schema) => {
     side.load(schema);

@@ -1,6 +1,6 @@
 // Facts as a list of names and values, and any JSON as lists and tables.
 
-import { el } from '../dom.js';
+import { el, prose } from '../dom.js';
 import { bytes, count, seconds } from '../format.js';
 
 /** `entries`: [name, value, explanation?]; those without a value are left out. */
@@ -13,7 +13,9 @@ export function facts(entries) {
 /** `sizeBytes` as "size bytes": names of properties as words. */
 export function words(name) {
   const text = name.replace(/([a-z0-9])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  // Values are shown with their units.
+  const bare = text.replace(/ (bytes|seconds)$/, '');
+  return bare.charAt(0).toUpperCase() + bare.slice(1);
 }
 
 function scalar(name, value) {
@@ -24,7 +26,7 @@ function scalar(name, value) {
     return Number.isInteger(value) ? count(value) : String(Math.round(value * 1000) / 1000);
   }
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
-  return String(value);
+  return prose(value);
 }
 
 const isPlain = (value) => value === null || typeof value !== 'object';

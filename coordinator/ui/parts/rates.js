@@ -48,14 +48,16 @@ export function secondsLeft(run) {
   return null;
 }
 
-/** How each stage goes: 'wait', 'run', 'done' or 'bad'. */
+/** How each stage goes: 'wait', 'run', 'done', 'bad', or 'off' where it was cancelled. */
 export function moods(run) {
   const stopped = ['Failed', 'Cancelled', 'Failing', 'Cancelling'].includes(run.state);
+  if (run.state === 'Planned') return { stage1: 'wait', stage2: 'wait' };
+  const end = ['Cancelled', 'Cancelling'].includes(run.state) ? 'off' : 'bad';
   const copied = run.copy.filesTotal > 0 && run.copy.filesDone >= run.copy.filesTotal;
   const ingested = run.state === 'Succeeded';
   const begun = Boolean(run.times?.ingesting) || run.ingest.commandsDone > 0 || ['Ingesting', 'Publishing'].includes(run.state);
   const stage1 = ingested || ['Ingesting', 'Publishing'].includes(run.state) || (copied && stopped) ? 'done'
-    : stopped ? 'bad' : run.state === 'Copying' ? 'run' : 'wait';
-  const stage2 = ingested ? 'done' : stopped ? (begun ? 'bad' : 'wait') : begun ? 'run' : 'wait';
+    : stopped ? end : run.state === 'Copying' ? 'run' : 'wait';
+  const stage2 = ingested ? 'done' : stopped ? (begun ? end : 'wait') : begun ? 'run' : 'wait';
   return { stage1, stage2 };
 }
