@@ -63,6 +63,8 @@ export function header(app, place, notes) {
       current = page;
       const { session } = app;
       const isIn = session.role !== null && session.role !== undefined;
+      // Where nothing is asked for, everybody is called so.
+      const hasName = isIn && Boolean(session.name) && session.name !== 'anybody';
       const isHere = (name) => name === page || (name === 'submit' && page === 'check');
       const links = LINKS.map(([name, text]) =>
         el('a', { href: `#/${name}`, 'aria-current': isHere(name) ? 'page' : null }, text));
@@ -70,9 +72,9 @@ export function header(app, place, notes) {
       else put(nav);
       setText(role, isIn ? session.role : '');
       role.hidden = !isIn;
-      role.title = session.name ? `Signed in as ${session.name}, role ${session.role}` : 'No sign-in is asked for here';
+      role.title = hasName ? `Signed in as ${session.name}, role ${session.role}` : 'No sign-in is asked for here';
       // Without a door there is nothing to sign out of.
-      out.hidden = !isIn || !session.name;
+      out.hidden = !hasName;
       setText(version, session.version ? `v${session.version}` : '');
       insecure.hidden = !session.isInsecure;
       setText(insecure, session.isInsecure

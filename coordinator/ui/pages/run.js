@@ -103,7 +103,7 @@ export function runPage(app, route) {
 
   /** Built again only when what they say changes: they are read aloud. */
   function drawNotes() {
-    const key = JSON.stringify([run.failure, run.lastFailure, run.sweepFailure, run.warnings, run.filesFailed]);
+    const key = JSON.stringify([run.isFinal, run.failure, run.lastFailure, run.sweepFailure, run.warnings, run.filesFailed]);
     if (key === noted) return;
     noted = key;
     const files = run.filesFailed > 0

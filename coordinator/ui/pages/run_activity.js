@@ -4,9 +4,9 @@ import { at, get } from '../api.js';
 import { el, put } from '../dom.js';
 import { copyButton } from '../parts/copy.js';
 import { empty } from '../parts/empty.js';
-import { tree } from '../parts/facts.js';
 import { errorNote } from '../parts/failure.js';
 import { keepDraft } from './draft.js';
+import { planView } from './plan_view.js';
 
 function json(label, value) {
   return el('pre', { class: 'json', tabindex: 0, role: 'group', 'aria-label': label }, JSON.stringify(value, null, 2));
@@ -31,7 +31,7 @@ export function planPart(app, { id }) {
   get(`${at('runs', id)}/plan`).then((plan) => {
     put(element,
       el('p', { class: 'faint' }, 'What a run of this activity would do. Nothing was copied.'),
-      el('section', { class: 'card plan' }, tree(plan)),
+      planView(plan),
       el('details', null, el('summary', null, 'The plan as JSON'), json('The plan', plan)));
   }, (error) => put(element, error.status === 404 ? empty('This run has no plan', 'Only dry runs have one.') : errorNote(error, 'The plan could not be loaded')));
   return { element };

@@ -30,7 +30,7 @@ function checksTable({ checks, verdict }) {
       el('thead', null, el('tr', null, ['Result', 'Check', 'Area', 'Needs', 'How it was tried', 'What was found'].map((name) => el('th', { scope: 'col' }, name)))),
       el('tbody', null, sorted.map((c) => el('tr', null,
         el('td', null, badge(c.result), c.isMandatory ? null : el('div', { class: 'faint' }, 'optional')),
-        el('td', null, c.name), el('td', null, c.area), el('td', null, c.needs ?? ''), el('td', null, el('code', null, c.probe ?? '')),
+        el('td', null, c.name), el('td', null, c.area), el('td', null, c.needs ?? '', c.role ? el('div', { class: 'faint' }, c.role) : null), el('td', null, el('code', null, c.probe ?? '')),
         el('td', null, c.detail ?? '', c.remedy ? el('div', { class: 'remedy' }, el('strong', null, 'What to do: '), prose(c.remedy)) : null)))))),
   ];
 }

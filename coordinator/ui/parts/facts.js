@@ -1,6 +1,6 @@
 // Facts as a list of names and values, and any JSON as lists and tables.
 
-import { el, prose } from '../dom.js';
+import { el } from '../dom.js';
 import { bytes, count, seconds } from '../format.js';
 
 /** `entries`: [name, value, explanation?]; those without a value are left out. */
@@ -26,7 +26,7 @@ function scalar(name, value) {
     return Number.isInteger(value) ? count(value) : String(Math.round(value * 1000) / 1000);
   }
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
-  return prose(value);
+  return String(value);
 }
 
 const isPlain = (value) => value === null || typeof value !== 'object';
