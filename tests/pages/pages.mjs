@@ -1,0 +1,233 @@
+// Uses the pages of a real coordinator as people do. tests/scenarios/pages.rs starts it; by hand:
+//
+//   FERRY_URL=http://127.0.0.1:7480 node tests/pages/pages.mjs walk
+//
+// walk     all pages at three widths, light and dark; submits, watches, cancels and drains. Needs the runs `failing` and
+//          `left-out`, the nodes node-1 to node-3, and FERRY_PAGES_GOOD and FERRY_PAGES_SLOW: activities, as JSON
+// restart  stays open while the coordinator is restarted: writes the file FERRY_PAGES_SIGNAL when it may go
+// units    the small parts alone
+// sign-in  signs in with FERRY_PAGES_TOKEN, a viewer's, and may do little
+//
+// FERRY_PAGES_SHOTS: a folder for pictures.
+
+import { writeFileSync } from 'node:fs';
+import { base, check, go, launch, look, tab, THEMES, WIDTHS } from './browser.mjs';
+import { units } from './units.mjs';
+
+/** A file of the good run. What would run as a script stays text. */
+const NASTY = '<img src=x onerror=alert(1)>.csv';
+
+/** YAML that no JSON parser reads. */
+const yaml = (activity) => `# From the browser's test.\n${Object.entries(activity).map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join('\n')}\n`;
+
+const press = (page, name) => page.getByRole('button', { name, exact: true }).click();
+const state = (page) => page.textContent('.page-head .badge');
+
+async function write(page, activity, run) {
+  await page.fill('textarea', yaml(activity));
+  if (run) await page.fill('#run-id', run);
+}
+
+/** Submits from the form and follows both stages to the end. */
+async function submitAndWatch(at, activity) {
+  const { page } = at;
+  await go(at, '#/submit', '.help-list li');
+  await page.fill('textarea', yaml(activity).replace('source:', 'sourc:'));
+  await press(page, 'Submit');
+  await page.waitForSelector('.results .note.bad');
+  const words = await page.textContent('.results');
+  check(/source/.test(words), `the nearest key must be named: ${words}`);
+  await look(at, 'submit-refused');
+
+  await write(page, activity, `good-${at.name}`);
+  // Before the first news arrive: every state that is shown is kept.
+  await page.evaluate(() => {
+    window.seen = new Set();
+    new MutationObserver(() => {
+      const badge = document.querySelector('.page-head .badge')?.textContent;
+      const note = document.querySelector('.explains')?.textContent;
+      if (badge) window.seen.add(badge);
+      if (note?.includes('the table shows none of it yet')) window.seen.add('explained');
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+  });
+  await press(page, 'Submit');
+  await page.waitForURL(new RegExp(`good-${at.name}`));
+  await page.waitForSelector('.timeline');
+  await look(at, 'run-going');
+  await page.waitForSelector('.page-head .badge:text-is("Succeeded")');
+  const seen = await page.evaluate(() => [...window.seen]);
+  for (const one of ['Copying', 'explained', 'Ingesting']) check(seen.includes(one), `${one} must be shown: ${seen}`);
+  for (const bar of await page.locator('.timeline [role=progressbar]').all()) {
+    check((await bar.getAttribute('aria-valuenow')) === '100.0', 'both stages must be complete');
+  }
+  await page.waitForSelector('.shares li');
+  await look(at, 'run-done');
+}
+
+/** Plan and check, from the same form. */
+async function planAndCheck(at, activity) {
+  const { page } = at;
+  await go(at, '#/submit', '.help-list li');
+  await write(page, activity);
+  await press(page, 'Check');
+  await page.waitForSelector('.checks tbody tr');
+  await look(at, 'checks');
+  await press(page, 'Plan');
+  await page.waitForURL(/\/plan$/);
+  await page.waitForSelector('.plan .figures');
+  await look(at, 'plan');
+}
+
+/** A name that would be a script is text, in the table and in the panel; so are files found. */
+async function files(at) {
+  const { page } = at;
+  await go(at, `#/runs/good-${at.name}/files`, '.rows-body .row');
+  await page.fill('input[type=search]', 'onerror');
+  await page.waitForFunction(() => document.querySelectorAll('.rows-body .row').length === 1);
+  check((await page.textContent('.rows-body .row a')) === NASTY, 'the name must be text');
+  await page.click('.rows-body .row a');
+  await page.waitForSelector('.panel .facts');
+  check((await page.textContent('.panel-path code')) === NASTY, 'the name must be text');
+  check((await page.locator('main img, #side img').count()) === 0, 'no name may become an element');
+  await page.waitForSelector('.panel [aria-label=Chunks] tbody tr');
+  await page.waitForSelector('.panel [aria-label=Commands] .badge:text-is("Confirmed")');
+  await look(at, 'file');
+  await page.keyboard.press('Escape');
+  await page.waitForSelector('.panel', { state: 'detached' });
+}
+
+/** From the list of runs to the cause of a failure, and what to do. */
+async function failedFile(at) {
+  const { page } = at;
+  await go(at, '#/runs?state=Failed', '.runs tbody tr');
+  await page.click('a[href="#/runs/failing"]');
+  await page.waitForSelector('.note.bad .remedy');
+  await look(at, 'run-failed');
+  await page.click('.note.bad a');
+  await page.click('.rows-body .row a');
+  await page.waitForSelector('.panel .note.bad .remedy');
+  const words = await page.textContent('.panel .note.bad');
+  check(/UnclosedQuote/.test(words) && /quoteChar/.test(words), `cause and remedy: ${words}`);
+  await look(at, 'file-failed');
+}
+
+async function cancel(at, activity) {
+  const { page } = at;
+  await go(at, '#/submit', '.help-list li');
+  await write(page, activity, `slow-${at.name}`);
+  await press(page, 'Submit');
+  await page.waitForSelector('.page-head .badge:text-is("Copying")');
+  await press(page, 'Cancel run');
+  await look(at, 'cancel');
+  await press(page, 'Let it run');
+  check((await state(page)) === 'Copying', 'nothing may happen before it is confirmed');
+  await press(page, 'Cancel run');
+  await press(page, 'Cancel the run');
+  await page.waitForSelector('.page-head .badge:text-is("Cancelled")');
+  await look(at, 'run-cancelled');
+}
+
+async function drain(at, node) {
+  const { page } = at;
+  await go(at, '#/nodes', '.nodes tbody tr');
+  await page.click(`[aria-label="Drain ${node}"]`);
+  await press(page, 'Drain the node');
+  await page.waitForSelector(`tr:has(strong:text-is("${node}")) .badge:text-matches("Drain")`);
+  await look(at, 'nodes');
+}
+
+/** Every page as it stands, at every width and in both colours. */
+const STILL = [
+  ['runs', '#/runs', '.runs tbody tr'],
+  ['run', '#/runs/left-out', '.timeline'],
+  ['files', '#/runs/left-out/files', '.rows-body .row'],
+  ['commands', '#/runs/left-out/commands', '.rows-body .row'],
+  ['quarantine', '#/runs/left-out/quarantine', '.quarantine tbody tr'],
+  ['activity', '#/runs/left-out/activity', '.json'],
+  ['failing', '#/runs/failing', '.note.bad .remedy'],
+  ['no-run', '#/runs/there-is-none', '.empty'],
+  ['nodes', '#/nodes', '.nodes tbody tr'],
+  ['runtimes', '#/runtimes', 'tbody tr'],
+  ['submit', '#/submit', '.help-list li'],
+];
+
+async function walk(browser) {
+  const good = JSON.parse(process.env.FERRY_PAGES_GOOD);
+  const slow = JSON.parse(process.env.FERRY_PAGES_SLOW);
+  for (const [n, size] of WIDTHS.entries()) {
+    const at = await tab(browser, size, THEMES[n % THEMES.length]);
+    if (n === 0) {
+      await go(at, '#/runs', 'h1');
+      await units(at);
+    }
+    await submitAndWatch(at, good);
+    await files(at);
+    await failedFile(at);
+    await planAndCheck(at, good);
+    await cancel(at, slow);
+    await drain(at, `node-${n + 1}`);
+    await at.context.close();
+  }
+  for (const size of WIDTHS) {
+    for (const theme of THEMES) {
+      const at = await tab(browser, size, theme);
+      for (const [title, hash, ready] of STILL) {
+        await go(at, hash, ready);
+        await look(at, title);
+      }
+      await at.context.close();
+    }
+  }
+}
+
+async function restart(browser) {
+  const at = await tab(browser, WIDTHS[1], 'light');
+  await go(at, '#/nodes', '.link-state:text-is("live")');
+  writeFileSync(process.env.FERRY_PAGES_SIGNAL, 'ready');
+  await at.page.waitForSelector('.lost:visible');
+  await look(at, 'connection-lost');
+  await at.page.waitForSelector('.lost', { state: 'hidden' });
+  await at.page.waitForSelector('.link-state:text-is("live")');
+  await look(at, 'connection-back');
+}
+
+async function signIn(browser) {
+  const at = await tab(browser, WIDTHS[1], 'light');
+  const { page } = at;
+  await go(at, '#/nodes', '#token');
+  await page.fill('#token', 'fapi_none_wrong');
+  await press(page, 'Sign in');
+  await page.waitForSelector('.note.bad');
+  await look(at, 'sign-in');
+  await page.fill('#token', process.env.FERRY_PAGES_TOKEN);
+  await press(page, 'Sign in');
+  await page.waitForSelector('.nodes tbody tr');
+  check(page.url().endsWith('#/nodes'), `it must lead to where one wanted to go: ${page.url()}`);
+  check((await page.textContent('header .chip')) === 'viewer', 'the role must be shown');
+  check(await page.locator('[aria-label^="Drain"]').first().isDisabled(), 'a viewer may drain nothing');
+  const script = await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage }));
+  check(!script.includes(process.env.FERRY_PAGES_TOKEN), 'scripts may not see the token');
+  await go(at, '#/submit', 'textarea');
+  check(await page.getByRole('button', { name: 'Submit', exact: true }).isDisabled(), 'a viewer may submit nothing');
+  await look(at, 'submit-as-viewer');
+  await press(page, 'Sign out');
+  await page.waitForSelector('#token');
+  await go(at, '#/runs', '#token');
+}
+
+/** The parts alone, for who changes them. */
+async function alone(browser) {
+  const at = await tab(browser, WIDTHS[1], 'light');
+  await go(at, '#/runs', 'h1');
+  await units(at);
+}
+
+const MODES = { walk, restart, 'sign-in': signIn, units: alone };
+const mode = MODES[process.argv[2]];
+check(mode && base, 'usage: FERRY_URL=... node pages.mjs walk|restart|sign-in|units');
+const browser = await launch();
+try {
+  await mode(browser);
+} finally {
+  await browser.close();
+}
