@@ -18,7 +18,7 @@ function box(label, head, lines) {
 function chunks(file) {
   if (!file.chunks?.length) return el('p', { class: 'faint' }, 'No chunk of it is staged yet.');
   return box('Chunks', [['Chunk', 'number'], ['Rows', 'number'], ['Written', 'number'], ['Staged', 'number'], ['Try', 'number'], ['Blob', 'code'], ['CRC-32', 'code']],
-    file.chunks.map((c) => [String(c.chunk), count(c.rows), bytes(c.rawBytes), bytes(c.stagedBytes), String(c.attempt), [c.blob, c.quarantine ? el('div', { class: 'faint' }, `rows left out: ${c.quarantine}`) : null], el('span', { class: 'nowrap' }, c.crc32 ?? '')]));
+    file.chunks.map((c) => [String(c.chunk), count(c.rows), bytes(c.rawBytes), bytes(c.stagedBytes), String(c.attempt), [c.blob, c.quarantine ? el('div', { class: 'faint' }, `rows left out: ${c.quarantine}`) : null], el('span', { class: 'nowrap' }, typeof c.crc32 === 'number' ? c.crc32.toString(16).padStart(8, '0') : c.crc32 ?? '')]));
 }
 
 function commands(file) {
@@ -28,6 +28,18 @@ function commands(file) {
     box('Commands', [['Chunk', 'number'], ['State', null], ['Rows', 'number'], ['Counted', 'number'], ['Tag', 'code'], ['Operation', 'code']],
       file.commands.map((c) => [String(c.chunk), badge(c.state), count(c.rows), c.rowsCounted === undefined || c.rowsCounted === null ? '–' : count(c.rowsCounted), c.tag, [c.operationId ?? '', c.requestId ? el('div', { class: 'faint' }, c.requestId) : null]])),
   ];
+}
+
+/** Several small files may be one unit: which of them the staged chunks hold. */
+function members(file) {
+  const found = new Map();
+  for (const { relativePath, rows = 0, skipped = 0 } of (file.chunks ?? []).flatMap((c) => c.files ?? [])) {
+    const sum = found.get(relativePath) ?? { rows: 0, skipped: 0 };
+    found.set(relativePath, { rows: sum.rows + rows, skipped: sum.skipped + skipped });
+  }
+  if (found.size < 2) return null;
+  return [el('h3', null, 'Files in this unit'), box('Files in this unit', [['File', 'breaks'], ['Rows', 'number'], ['Left out', 'number']],
+    [...found].map(([path, { rows, skipped }]) => [path, count(rows), count(skipped)]))];
 }
 
 export function filePanel({ id, base, unit, close }) {
@@ -62,7 +74,8 @@ export function filePanel({ id, base, unit, close }) {
           ['Version', el('code', null, file.etag || '–'), 'As it was listed: if it changes under the copy, the copy fails'],
         ]),
         el('h3', null, 'Chunks'), chunks(file),
-        el('h3', null, 'Ingest commands'), commands(file));
+        el('h3', null, 'Ingest commands'), commands(file),
+        members(file));
     } catch (error) {
       if (!left && !shown) put(content, errorNote(error, 'The file could not be loaded'));
     }

@@ -24,7 +24,7 @@ export function filesPart(app, { id, base, run: first, route }) {
   let open = null; // {unit, panel}
   let refreshed = Date.now();
 
-  const search = el('input', { type: 'search', placeholder: 'Part of a path', 'aria-label': 'Search files by path', spellcheck: 'false', autocomplete: 'off' });
+  const search = el('input', { type: 'search', placeholder: 'Part of a path', maxlength: 256, 'aria-label': 'Search files by path', spellcheck: 'false', autocomplete: 'off' });
   const state = el('select', { 'aria-label': 'State of files' }, el('option', { value: '' }, 'All states'), STATES.map((name) => el('option', { value: name }, name)));
 
   function read(from) {
