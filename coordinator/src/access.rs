@@ -243,16 +243,20 @@ impl Access {
 
     /// What shows rows that were left out: list and read.
     pub(crate) fn reader(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
-        Ok(storage::open(&self.target("rl", now.plus(OWN_TTL))?)?)
+        Ok(self.narrowed(storage::open(&self.target("rl", now.plus(OWN_TTL))?)?))
+    }
+
+    /// Of a container that others use as well, only the run's own folder.
+    fn narrowed(&self, whole: Box<dyn StagingStorage>) -> Box<dyn StagingStorage> {
+        match self {
+            Self::Lent { folder, .. } => Box::new(Within::new(whole, folder)),
+            Self::Signed { .. } | Self::Sas { .. } | Self::Folder(_) => whole,
+        }
     }
 
     /// The coordinator's own access to what the run has staged: list and delete.
     pub(crate) fn storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
-        let whole = self.whole_storage(now)?;
-        Ok(match self {
-            Self::Lent { folder, .. } => Box::new(Within::new(whole, folder)),
-            Self::Signed { .. } | Self::Sas { .. } | Self::Folder(_) => whole,
-        })
+        Ok(self.narrowed(self.whole_storage(now)?))
     }
 
     /// The same to all that is there, other runs' too.

@@ -43,6 +43,9 @@ const TOTALS_AGE_COSTS: u32 = 20;
 /// How long a webhook is tried after the end of its run.
 const TELL_FOR: Duration = Duration::from_secs(600);
 
+/// In a container that the cluster lends: where probes write, before there is a run.
+const FOLDER_BEFORE_RUN: &str = "ferry-probe";
+
 /// Opens the clusters that activities name.
 #[async_trait]
 pub trait Sinks: Send + Sync {
@@ -165,6 +168,16 @@ impl Core {
             let address = address.ok_or_else(|| Failure::internal("the run has no container of the cluster's yet"))?;
             let lent = self.sinks.lend(&run.activity, Some(address)).await?;
             return Ok(Access::lent(staging, lent, run.lent_folder()));
+        }
+        Access::open(staging, &self.identities, self.now()).await
+    }
+
+    /// What opens the staging of an activity that is no run yet.
+    pub(crate) async fn access_before_run(&self, activity: &Activity) -> Result<Access, Failure> {
+        let staging = &activity.staging;
+        if staging.kind == StagingType::FromCluster {
+            let lent = self.sinks.lend(activity, None).await?;
+            return Ok(Access::lent(staging, lent, FOLDER_BEFORE_RUN.to_owned()));
         }
         Access::open(staging, &self.identities, self.now()).await
     }

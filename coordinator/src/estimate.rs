@@ -61,7 +61,7 @@ impl Survey {
             let is_large = self.largest.last().is_none_or(|(least, _)| file.size_bytes > *least);
             if self.largest.len() < LARGEST_MAX || is_large {
                 self.largest.push((file.size_bytes, file.relative_path.clone()));
-                self.largest.sort_by(|a, b| b.0.cmp(&a.0));
+                self.largest.sort_by_key(|file| std::cmp::Reverse(file.0));
                 self.largest.truncate(LARGEST_MAX);
             }
         }

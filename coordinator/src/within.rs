@@ -1,6 +1,7 @@
 //! A folder of a container: in one that others use as well, a run keeps to names below it.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ferry_common::storage::{BlobEntry, BlobWriter, StagingStorage, StorageError};
 
 /// Storage whose names all lie below one folder.
@@ -32,6 +33,10 @@ impl StagingStorage for Within {
             blob.name = blob.name.strip_prefix(&self.prefix).unwrap_or(&blob.name).to_owned();
         }
         Ok(found)
+    }
+
+    async fn read_start(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>, StorageError> {
+        self.storage.read_start(&self.full(name), bytes_max).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StorageError> {

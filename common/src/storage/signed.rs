@@ -51,6 +51,10 @@ impl StagingStorage for SignedBlobStorage {
         Err(self.forbidden())
     }
 
+    async fn read_start(&self, _name: &str, _bytes_max: usize) -> Result<Option<Bytes>, StorageError> {
+        Err(self.forbidden())
+    }
+
     async fn delete(&self, _name: &str) -> Result<(), StorageError> {
         Err(self.forbidden())
     }

@@ -6,7 +6,11 @@ use super::{
     not_found,
     sign_in::Caller,
 };
-use crate::{core::Core, door::Door, report};
+use crate::{
+    core::Core,
+    door::{Door, Refusal},
+    report,
+};
 use axum::{
     Extension,
     extract::{Path, State},
@@ -118,8 +122,8 @@ impl Listener {
     /// The token may have ended or been revoked. A store that fails for a moment ends no stream.
     async fn may_listen(&self) -> bool {
         let (Some(door), Some(token)) = (&self.streams.door, &self.caller.token) else { return true };
-        let known = door.bearer_of(token.expose(), self.streams.core.now()).await;
-        !matches!(known, Ok(None))
+        let known = door.bearer(token.expose(), self.streams.core.now()).await;
+        !matches!(known, Ok(Err(Refusal::Token(_) | Refusal::NoRole(_))))
     }
 
     async fn hear(&mut self, news: &News) {

@@ -21,7 +21,7 @@ use ferry_common::{
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 const ROWS_DEFAULT: u32 = 100;
 const ROWS_MAX: u32 = 1_000;
@@ -117,7 +117,7 @@ fn live_of(core: &Core, unit: &UnitRow) -> Counters {
 }
 
 /// Which files.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FilesQuery {
@@ -450,7 +450,7 @@ async fn details(core: &Core, run: &RunRow, unit: UnitNumber) -> Result<(Vec<Chu
 }
 
 /// Which commands.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct CommandsQuery {

@@ -63,12 +63,7 @@ pub(crate) struct Front {
 
 /// Everything that programs may ask for, and the pages. Without a door whoever reaches the port may do it. Each route stands here
 /// with its description: what is not in the OpenAPI document is not served.
-pub(crate) fn router(
-    core: Arc<Core>,
-    schedules: Arc<dyn Schedules>,
-    door: Option<Arc<Door>>,
-    front: Front,
-) -> Router {
+pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Option<Arc<Door>>, front: Front) -> Router {
     let signed_in = |role| {
         let needs = Needs { core: core.clone(), door: door.clone(), role };
         middleware::from_fn_with_state(needs, sign_in::check)

@@ -11,7 +11,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
 use std::sync::Arc;
 
 /// Submits a dry run: it lists the source, looks at the sink, changes nothing, and ends with its plan.

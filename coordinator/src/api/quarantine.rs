@@ -21,7 +21,7 @@ use ferry_common::{
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 const ROWS_DEFAULT: u32 = 100;
 const ROWS_MAX: u32 = 1_000;
@@ -42,7 +42,7 @@ const COLUMN: usize = 8;
 const CODE: usize = 9;
 
 /// How many rows.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct QuarantineQuery {
@@ -105,7 +105,7 @@ pub(super) async fn show_quarantine(
     if core.totals_known(&run).is_some_and(|totals| run.totals.is_some() && totals.units.counters.rows_skipped == 0) {
         return Ok(Json(view));
     }
-    let opened = match core.access(&run.activity).await {
+    let opened = match core.access(&run).await {
         Ok(access) => access.reader(core.now()),
         Err(failure) => Err(failure),
     };

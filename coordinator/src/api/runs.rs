@@ -22,7 +22,7 @@ use ferry_common::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 /// Runs that a list shows when not asked for a number.
 const RUNS_DEFAULT: u32 = 50;
@@ -111,7 +111,7 @@ pub(super) async fn submit(core: &Core, body: &str, is_dry: bool) -> Result<Resp
 }
 
 /// Which runs.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
@@ -233,7 +233,7 @@ pub(super) async fn report_run(State(core): State<Arc<Core>>, Path(id): Path<Str
 }
 
 /// Where a page of the ledger begins.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LedgerQuery {

@@ -12,7 +12,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use ferry_common::{activity::Secret, clock::Millis};
+use ferry_common::activity::Secret;
 use std::{net::IpAddr, sync::Arc};
 
 /// What a route needs.

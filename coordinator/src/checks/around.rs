@@ -3,7 +3,7 @@
 use super::{Answer, Area, Check};
 use crate::{core::Core, report, store::StoreError};
 use ferry_common::{activity::Activity, clock::Millis};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,7 +19,8 @@ pub(super) async fn look(core: &Core, activity: &Activity) -> Vec<Check> {
 
 async fn nodes(core: &Core) -> Result<Vec<Value>, StoreError> {
     let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-    report::node_views(core, core.store.nodes(since).await?).await
+    let views = report::node_views(core, core.store.nodes(since).await?).await?;
+    Ok(views.into_iter().map(|view| json!(view)).collect())
 }
 
 async fn runtime(core: &Core, activity: &Activity) -> Check {
@@ -76,7 +77,6 @@ async fn store(core: &Core) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn only_ready_nodes_of_the_runtime_count() {

@@ -135,7 +135,7 @@ struct Opened {
 
 /// Runs all checks. `tries`: what no probe can tell is tried with things that are removed again.
 pub(crate) async fn run(core: &Core, activity: &Activity, tries: bool) -> Value {
-    let access = tokio::time::timeout(PROBE_TIMEOUT, core.access(activity)).await;
+    let access = tokio::time::timeout(PROBE_TIMEOUT, core.access_before_run(activity)).await;
     let opened = Opened {
         client: core.sinks.open(activity, CLUSTER_TIMEOUT),
         access: access.unwrap_or_else(|_| Err(Failure::internal("the sign-in to staging takes too long"))),

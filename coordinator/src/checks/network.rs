@@ -70,7 +70,7 @@ fn told(apart_ms: i64) -> String {
     let seconds = (apart_ms as f64 / 1000.0).round().abs();
     match apart_ms {
         -1_500..=1_500 => "it agrees with the coordinator's, to a second".to_owned(),
-        1.. => format!("{seconds} s ahead of the coordinator's"),
+        1_501.. => format!("{seconds} s ahead of the coordinator's"),
         _ => format!("{seconds} s behind the coordinator's"),
     }
 }

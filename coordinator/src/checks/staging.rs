@@ -94,7 +94,7 @@ impl Probe<'_> {
             Check::new(Area::Staging, "nodes may write", "copying").probed("a blob is written as a node writes it");
         let began = Instant::now();
         let written = bounded(async {
-            let target = self.access.for_node(now)?;
+            let target = self.access.for_older_node(now)?;
             write(&target, &self.blob.name).await?;
             Ok(target)
         });

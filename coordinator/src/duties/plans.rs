@@ -308,7 +308,7 @@ mod tests {
 
     fn looked(activity: &Activity, sample: &[SampleColumn], table: TableSchema) -> Looked {
         let plan = plan(activity, sample, &table).map(|(plan, _)| plan);
-        Looked { plan, warnings: Vec::new(), table: Some(table), create: None, alter: None }
+        Looked { plan, warnings: Vec::new(), table: Some(table), create: None, alter: None, lent_container: None }
     }
 
     #[test]

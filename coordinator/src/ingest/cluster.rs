@@ -52,7 +52,7 @@ async fn ask_staging(core: &Core, activity: &Activity, cluster: &mut Cluster) {
     if activity.staging.kind != StagingType::AzureBlob {
         return;
     }
-    let Ok(access) = core.access(activity).await else { return };
+    let Ok(access) = core.access_before_run(activity).await else { return };
     let Ok(storage) = access.storage(core.now()) else { return };
     for _ in 0..ROUND_TRIPS {
         let asked = Instant::now();
