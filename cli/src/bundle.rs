@@ -27,7 +27,9 @@ const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "N
 
 /// `ferry support-bundle`
 #[derive(ClapArgs)]
-#[command(after_help = "Look through the archive before you hand it on: `tar -xzf OUT.tar.gz`.")]
+#[command(after_help = "Example: ferry support-bundle ferry-support.tar.gz --coordinator https://ferry.example:7480
+
+Look through the archive before you hand it on: `tar -tzf OUT.tar.gz`.")]
 pub(crate) struct Args {
     /// The archive to write, such as ferry-support.tar.gz. One that is there is not overwritten.
     out: PathBuf,
@@ -108,7 +110,7 @@ impl Archive {
     fn finish(mut self) -> Result<Vec<(String, u64)>, CliError> {
         if !self.missing.is_empty() {
             let missing = self.missing.join("\n") + "\n";
-            self.add("missing.txt", &missing)?;
+            self.add_text("missing.txt", &missing)?;
         }
         self.builder.into_inner()?.finish()?.sync_all()?;
         Ok(self.contents)

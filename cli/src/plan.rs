@@ -26,6 +26,10 @@ const LARGEST_SHOWN: usize = 5;
 
 /// `ferry plan`
 #[derive(Args)]
+#[command(after_help = "Examples:
+  ferry plan taxi.yaml
+  ferry plan taxi.yaml --save plan.json, and later: ferry run --plan plan.json --watch
+  ferry plan taxi.yaml --local")]
 pub(crate) struct PlanArgs {
     /// File of the copy activity, YAML or JSON; `-` for standard input.
     activity: PathBuf,

@@ -582,7 +582,7 @@ impl SecretRef {
         let text = match self.place().map_err(|why| Failure::settings(Code::SecretMissing, why))? {
             SecretPlace::Variable(name) => std::env::var(name)
                 .map_err(|_| missing(format!("environment variable {name} is not set for this program")))?,
-            SecretPlace::File(path) => std::fs::read_to_string(path).map_err(|e| missing(e.to_string()))?,
+            SecretPlace::File(path) => read_secret_file(path).map_err(missing)?,
             SecretPlace::Vault(_) => {
                 return Err(missing(
                     "Key Vault is asked by the coordinator, for sink and staging; name this one as env:NAME or file:PATH".to_owned(),
@@ -592,6 +592,20 @@ impl SecretRef {
         let text = text.trim();
         if text.is_empty() { Err(missing("is empty".to_owned())) } else { Ok(Secret(text.to_owned())) }
     }
+}
+
+/// A secret's file, which is a small one: whoever names it may be mistaken, or mean ill.
+fn read_secret_file(path: &str) -> Result<String, String> {
+    use std::io::Read as _;
+    // Asked before it is opened: a pipe would be waited for.
+    let about = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !about.is_file() || about.len() > SECRET_BYTES_MAX {
+        return Err(format!("is no file of at most {SECRET_BYTES_MAX} bytes"));
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    file.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    Ok(text)
 }
 
 /// Which source column goes to which table column: one of `by`, `columns`, `reference`. Default: by name.
@@ -859,6 +873,9 @@ impl Activity {
         ] {
             secrets.extend(reference.map(|reference| (at.to_owned(), reference)));
         }
+        if let Some(reference) = of_webhook {
+            webhook::check_secret(reference)?;
+        }
         for (at, reference) in secrets {
             reference.place().map_err(|why| format!("{at}: {why}"))?;
         }
@@ -1105,6 +1122,9 @@ impl Mapping {
     }
 }
 
+/// Largest file that is read as a secret: certificates come with their chains.
+const SECRET_BYTES_MAX: u64 = 1 << 20;
+
 /// Ends of the names of hosts that may be sent what opens storage. Source: Azure's clouds, Storage endpoints.
 const STORAGE_SUFFIXES: [&str; 4] = [
     ".blob.core.windows.net",
@@ -1114,7 +1134,7 @@ const STORAGE_SUFFIXES: [&str; 4] = [
 ];
 
 /// The address is one of Azure Storage over TLS, or of this machine.
-fn may_hear_secrets(container: &str) -> bool {
+pub fn may_hear_secrets(container: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(container) else { return false };
     let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
     let bare = host.trim_matches(['[', ']']);
@@ -1158,7 +1178,8 @@ impl Staging {
                     }
                     auth.check("staging.auth")?;
                 }
-                // An account's key never leaves the coordinator; a token or a given signature goes to whoever is named.
+                // An account's key never leaves the coordinator, which judges the host by its own settings; a token or a given
+                // signature goes to whoever is named.
                 if self.account_key.is_none() && !may_hear_secrets(container) {
                     return Err(format!(
                         "staging.container: with auth or sas it must be https:// at a host of Azure Storage (its name ends in {}), \

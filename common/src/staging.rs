@@ -45,6 +45,19 @@ pub fn quarantine_prefix(run: &RunId) -> String {
     format!("{QUARANTINE}/{run}/")
 }
 
+/// The name is one of a chunk of this run, as [`blob_name`] makes them.
+pub fn is_chunk_of(name: &str, run: &RunId) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match parts.as_slice() {
+        [owner, unit, attempt, file] => {
+            let chunk = file.split('.').next().unwrap_or_default();
+            *owner == run.as_str() && [*unit, *attempt, chunk].iter().all(|part| is_number(part))
+        }
+        _ => false,
+    }
+}
+
 /// What a blob of an attempt holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobOf {
@@ -68,6 +81,22 @@ pub fn blob_of(name: &str) -> Option<BlobOf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runs_chunks_are_told_from_everything_else() {
+        let run: RunId = "backups".parse().unwrap();
+        for (name, is_ours) in [
+            ("backups/1/2/0.csv.gz", true),
+            ("backups/1/2/0.parquet", true),
+            ("backups/monday.tar", false),
+            ("backups/a/b/0.csv", false),
+            ("backups/1/2/x.csv", false),
+            ("other/1/2/0.csv", false),
+            ("quarantine/backups/1-2-0.csv", false),
+        ] {
+            assert_eq!(is_chunk_of(name, &run), is_ours, "{name}");
+        }
+    }
 
     #[test]
     fn a_name_tells_its_chunk() {

@@ -21,15 +21,27 @@ pub struct VaultSecret {
     pub authority: &'static str,
 }
 
+/// The address leads to this machine.
+pub fn is_here(address: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(address) else { return false };
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    let bare = host.trim_matches(['[', ']']);
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 impl VaultSecret {
+    /// It is at an address of this machine.
+    pub fn is_here(&self) -> bool {
+        is_here(&self.url)
+    }
+
     /// Reads `https://NAME.vault.azure.net/secrets/SECRET[/VERSION]`. The host is one that may be sent a token: a vault of one of
     /// Azure's clouds, or this machine.
     pub fn parse(address: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("keyvault:https://NAME.vault.azure.net/secrets/SECRET is wanted: {why}");
         let url = reqwest::Url::parse(address).map_err(|e| wrong(&e.to_string()))?;
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-        let bare = host.trim_matches(['[', ']']);
-        let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is_here = is_here(address);
         let is_whole = url.scheme() == "https" && url.port().is_none();
         let cloud = CLOUDS.iter().find(|(suffix, ..)| {
             // One name before the suffix: vaults have no more.

@@ -9,7 +9,7 @@ use crate::{
     within::Within,
 };
 use ferry_common::{
-    activity::{Integrity, Secret, Staging, StagingType},
+    activity::{Integrity, Secret, Staging, StagingType, may_hear_secrets},
     clock::Millis,
     failure::{Code, Failure},
     id::{AttemptNumber, ChunkNumber, RunId, UnitNumber},
@@ -113,6 +113,16 @@ fn path_encoded(name: &str) -> String {
         .collect()
 }
 
+/// Names hosts of storage accounts beside Azure's own, with commas between: those of emulators and private clouds.
+const STORAGE_HOSTS: &str = "FERRY_STORAGE_HOSTS";
+
+/// The administrator has named the host.
+fn is_trusted_storage(url: &str) -> bool {
+    let hosts = std::env::var(STORAGE_HOSTS).unwrap_or_default();
+    let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase));
+    host.is_some_and(|host| hosts.split(',').any(|trusted| trusted.trim().eq_ignore_ascii_case(&host)))
+}
+
 impl Access {
     /// Resolves the secrets of an activity's staging. What a cluster lends is opened by [`Self::lent`].
     pub(crate) async fn open(staging: &Staging, identities: &Identities, now: Millis) -> Result<Self, Failure> {
@@ -144,6 +154,13 @@ impl Access {
                 if let Some(auth) = &staging.auth {
                     let key = identities.delegation_key(container.account_url(), auth, now).await?;
                     return Ok(Self::Signed { container, key: Key::Delegated(Box::new(key)), integrity });
+                }
+                // A signature with the key is good for the account that it is made for, whichever host hears it.
+                if !may_hear_secrets(url) && !is_trusted_storage(url) {
+                    let why = format!(
+                        "staging.container: {url} is at no host of Azure Storage and not on this machine; if it is a storage account                          of yours, name its host in {STORAGE_HOSTS} for the coordinator"
+                    );
+                    return Err(Failure::settings(Code::SettingsInvalid, why));
                 }
                 let key = staging.account_key.as_ref().ok_or_else(|| invalid("staging.accountKey is missing"))?;
                 Ok(Self::Signed { container, key: Key::Account(identities.secrets.resolve(key).await?), integrity })

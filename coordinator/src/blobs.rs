@@ -12,6 +12,7 @@ use ferry_common::{
     staging,
     unit::{AttemptKey, BlobAsk, BlobSignatures, SignedBlobs, StagingTarget},
 };
+use futures::future::try_join_all;
 
 /// The blobs of an attempt at a unit of the run.
 fn blobs_of(run: &RunRow, unit: UnitNumber, attempt: AttemptNumber) -> Result<AttemptBlobs<'_>, Failure> {
@@ -51,23 +52,30 @@ impl Core {
         leased: &[UnitRow],
         asks: &[(AttemptKey, BlobAsk)],
     ) -> Result<Vec<SignedBlobs>, StoreError> {
-        let mut signed = Vec::new();
-        for (key, ask) in asks {
-            let held = leased.iter().find_map(|unit| {
-                let lease = unit.state.lease().filter(|lease| lease.token == key.token)?;
-                Some((unit, lease))
-            });
-            let Some((unit, lease)) = held else { continue };
-            let Some(run) = self.store.run(&unit.run).await?.filter(wants_attempts) else { continue };
-            match self.sign_some(&run, unit.number, lease.attempt, *ask).await {
-                Ok(Some(signatures)) => signed.push(SignedBlobs { key: key.clone(), signatures }),
-                Ok(None) => {}
-                Err(failure) => {
-                    tracing::warn!(run = %run.id, code = %failure.code, "blobs are not signed now: {}", failure.message);
-                }
+        // At once: what opens staging may be slow, and the node's leases wait for this answer.
+        let signed = try_join_all(asks.iter().map(|(key, ask)| self.sign_one(leased, key, *ask))).await?;
+        Ok(signed.into_iter().flatten().collect())
+    }
+
+    async fn sign_one(
+        &self,
+        leased: &[UnitRow],
+        key: &AttemptKey,
+        ask: BlobAsk,
+    ) -> Result<Option<SignedBlobs>, StoreError> {
+        let held = leased.iter().find_map(|unit| {
+            let lease = unit.state.lease().filter(|lease| lease.token == key.token)?;
+            Some((unit, lease))
+        });
+        let Some((unit, lease)) = held else { return Ok(None) };
+        let Some(run) = self.store.run(&unit.run).await?.filter(wants_attempts) else { return Ok(None) };
+        Ok(match self.sign_some(&run, unit.number, lease.attempt, ask).await {
+            Ok(signatures) => signatures.map(|signatures| SignedBlobs { key: key.clone(), signatures }),
+            Err(failure) => {
+                tracing::warn!(run = %run.id, code = %failure.code, "blobs are not signed now: {}", failure.message);
+                None
             }
-        }
-        Ok(signed)
+        })
     }
 
     async fn sign_some(

@@ -316,7 +316,7 @@ impl Core {
             let had_ended = old.state.is_final();
             let Some(mut new) = change(old)? else { return Ok(None) };
             debug_assert_eq!(new.revision, revision);
-            if new.state.is_final() && !had_ended && new.activity.settings.webhook.is_some() {
+            if new.state.is_final() && !had_ended && !new.is_dry && new.activity.settings.webhook.is_some() {
                 // Stored with the end itself, so that no restart forgets it.
                 let now = self.now();
                 new.telling = Some(Telling { failures: 0, not_before: now, until: now.plus(TELL_FOR) });

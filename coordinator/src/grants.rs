@@ -23,6 +23,7 @@ use ferry_common::{
 };
 use futures::future::join_all;
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// Files that a listing samples for columns and types.
 const SAMPLE_FILES_MAX: u32 = 20;
@@ -54,7 +55,12 @@ impl Core {
     /// Leases pending units to the node, run by run in turn. `by_blob`: it takes signatures for single blobs.
     pub(crate) async fn grant(&self, node: &NodeRow, free: u32, by_blob: bool) -> Result<Vec<Grant>, StoreError> {
         let mut grants = Vec::new();
+        let began = Instant::now();
         for _ in 0..ROUNDS_MAX {
+            // Other leases of the node are renewed with its next call: what is slow here must not cost them.
+            if began.elapsed() > self.limits.lease_ttl / 4 {
+                break;
+            }
             let picked = self.pick(node, free - grants.len() as u32).await?;
             if picked.is_empty() {
                 break;
@@ -276,8 +282,9 @@ impl Core {
     /// The coordinator itself lacks what a grant needs, such as a secret. Where there may be others it is left to them, and to
     /// the run's driver to judge; else nobody can end that.
     async fn cannot_grant(&self, run: &RunRow, failure: Failure) -> Result<(), StoreError> {
-        let is_ours = failure.code == Code::SecretMissing && !self.store.is_exclusive();
-        if is_ours || failure.retry != Retry::Never {
+        let is_others = !self.store.is_exclusive() && run.driver.coordinator != self.id;
+        let is_passed_on = !self.store.is_exclusive() && failure.code == Code::SecretMissing;
+        if is_others || is_passed_on || failure.retry != Retry::Never {
             tracing::warn!(run = %run.id, code = %failure.code, "a unit is not granted now: {}", failure.message);
             return Ok(());
         }

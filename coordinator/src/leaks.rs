@@ -77,7 +77,7 @@ pub(crate) async fn leaks(core: &Core) -> Result<LeaksView, StoreError> {
     let mut tables = Vec::new();
     let (mut failures, mut warnings) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
-    for run in runs.values() {
+    for run in runs.values().filter(|run| !run.is_dry) {
         if let Some(place) = place_of(run)
             && seen.insert(place.clone())
         {

@@ -293,10 +293,7 @@ fn per_second(bytes: u64, seconds: f64) -> f64 {
 
 /// The report of a run: Data Factory's names at the top, ferry's own beside them.
 pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, StoreError> {
-    let Totals { units: counts, commands } = match run.totals {
-        Some(totals) => totals,
-        None => core.totals(&run.id).await?,
-    };
+    let Totals { units: counts, commands } = core.totals_lately(run).await?;
     let now = core.now();
     let (copy, ingest) = stages(run, &counts, &commands, core.live_counters(&run.id), now);
     let files = core.store.files(&run.id, None, UnitNumber::LISTING, FILES_MAX).await?;

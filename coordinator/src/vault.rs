@@ -3,7 +3,7 @@
 use ferry_common::{
     activity::Secret,
     failure::{Code, Failure, Fault, Retry, redact, with_causes},
-    vault::VaultSecret,
+    vault::{self, VaultSecret},
 };
 use ferry_kusto::auth::{Entra, EntraIdentity};
 use reqwest::StatusCode;
@@ -119,6 +119,11 @@ impl Vaults {
 
     /// Asks for one secret. Fails with [`Code::SecretMissing`]; what may pass is told apart.
     pub(crate) async fn ask(&self, at: &VaultSecret) -> Result<Secret, Failure> {
+        // Whoever listens on this machine would hear a token that is good for every vault: only where sign-ins go to this
+        // machine, too, as in tests.
+        if at.is_here() && !std::env::var("AZURE_AUTHORITY_HOST").is_ok_and(|host| vault::is_here(&host)) {
+            return Err(failed(at, Retry::Never, "a vault is at no address of this machine"));
+        }
         let signed_in = self.signed_in(at.authority).await;
         let signed_in = signed_in.map_err(|why| failed(at, Retry::Never, &format!("sign-in: {why}")))?;
         let token = signed_in.entra.token(at.resource).await.map_err(|e| {

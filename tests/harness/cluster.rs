@@ -567,6 +567,7 @@ fn start_coordinator(
     ];
     let mut environment = vec![
         ("FERRY_TEST_KEY", azurite.key().to_owned()),
+        ("FERRY_WEBHOOK_TEST", azurite.key().to_owned()),
         ("FERRY_TEST_EXPIRED_SAS", azurite.expired_sas()),
         ("FERRY_STORE", store.to_owned()),
         (COLLECTOR_VARIABLE, collector.to_owned()),

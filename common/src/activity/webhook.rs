@@ -18,6 +18,20 @@ pub struct Webhook {
     pub secret: Option<SecretRef>,
 }
 
+/// How names of variables begin that may sign: else whoever submits could have any secret of the coordinator tried out.
+const VARIABLE_PREFIX: &str = "FERRY_WEBHOOK_";
+
+/// What is wrong with the reference to a webhook's key.
+pub(super) fn check_secret(reference: &SecretRef) -> Result<(), String> {
+    match reference.secret.split_once(':') {
+        Some(("env", name)) if name.starts_with(VARIABLE_PREFIX) => Ok(()),
+        Some(("file", _)) => Ok(()),
+        _ => Err(format!(
+            "settings.webhook.secret must be named as env:{VARIABLE_PREFIX}NAME or file:PATH, for the coordinator's process"
+        )),
+    }
+}
+
 impl Webhook {
     /// What is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {

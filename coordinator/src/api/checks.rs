@@ -7,6 +7,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use ferry_common::failure::Failure;
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -37,5 +38,8 @@ pub(super) struct Asked {
 pub(super) async fn check(State(core): State<Arc<Core>>, body: String) -> Result<Response, Problem> {
     let asked: Asked = serde_json::from_str(&body).map_err(bad_request)?;
     let activity = activity_of(asked.activity.as_ref(), asked.activity_text.as_deref())?;
-    Ok(Json(Box::pin(checks::run(&core, &activity, asked.tries)).await).into_response())
+    // It goes on when nobody waits for it any more: what it made, it removes.
+    let checked = tokio::spawn(async move { Box::pin(checks::run(&core, &activity, asked.tries)).await }).await;
+    let checked = checked.map_err(|e| Problem::from(Failure::internal(e.to_string())))?;
+    Ok(Json(checked).into_response())
 }

@@ -216,7 +216,12 @@ pub(super) async fn show_activity(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
 ) -> Result<Json<Activity>, Problem> {
-    Ok(Json(find_run(&core, &id).await?.activity))
+    let mut activity = find_run(&core, &id).await?.activity;
+    if let Some(webhook) = &mut activity.settings.webhook {
+        // The rest of the address may hold a token.
+        webhook.url = webhook.place();
+    }
+    Ok(Json(activity))
 }
 
 /// Tells all about a run: Data Factory's names at the top, ferry's own beside them.

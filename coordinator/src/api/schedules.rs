@@ -12,6 +12,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use ferry_common::activity::Webhook;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,9 +26,14 @@ pub(super) struct Calendar {
 fn view(row: &ScheduleRow) -> Value {
     // A schedule that cannot go on has no next window.
     let next = row.schedule.next(row.reached).ok().flatten().filter(|_| !row.is_paused);
+    let mut schedule = row.schedule.clone();
+    if let Some(url) = schedule.activity.pointer_mut("/settings/webhook/url") {
+        // The rest of the address may hold a token.
+        *url = json!(Webhook { url: url.as_str().unwrap_or_default().to_owned(), secret: None }.place());
+    }
     json!({
         "name": row.schedule.name,
-        "schedule": row.schedule,
+        "schedule": schedule,
         "isPaused": row.is_paused,
         "created": row.created.to_string(),
         "lastRun": row.last.as_ref().map(|last| last.run.as_str()),

@@ -106,7 +106,7 @@ pub(super) async fn identify(
     let Some(token) = token else { return Ok(Shown::Nothing) };
     Ok(match look(door, token, ip, core).await? {
         Shown::Good(caller) => Shown::Good(Caller { is_by_cookie, ..caller }),
-        Shown::Refused(mut response) if is_by_cookie => {
+        Shown::Refused(mut response) if is_by_cookie && response.status() == StatusCode::UNAUTHORIZED => {
             // Else it would be tried, and counted, again and again.
             response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_static(session::NO_COOKIE));
             Shown::Refused(response)

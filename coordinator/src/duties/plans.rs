@@ -15,7 +15,7 @@ use crate::{
 use ferry_common::{
     activity::{Activity, FormatType, Shape},
     clock::Millis,
-    failure::Failure,
+    failure::{Code, Failure},
     id::{RunId, UnitNumber},
     plan::{ColumnFrom, CopyPlan, StagedFormat},
     unit::SampleColumn,
@@ -48,12 +48,19 @@ pub(super) async fn make(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     if run.is_dry {
         return show(core, run).await;
     }
-    if let Some(expected) = &run.expected {
-        hold_to(core, run, expected).await?;
-    }
+    let agreed = match &run.expected {
+        Some(expected) => Some(hold_to(core, run, expected).await?),
+        None => None,
+    };
     let looked = preflight::look(core, run, true).await?;
     let Looked { plan, warnings, lent_container, .. } = looked;
-    Ok(Made::Stored { plan: plan?, warnings, lent_container })
+    let plan = plan?;
+    // The table may have been changed since the other look.
+    if agreed.is_some_and(|agreed| agreed != plan) {
+        let why = "the table was changed while the run was held against its plan; plan it again";
+        return Err(Failure::settings(Code::PlanChanged, why));
+    }
+    Ok(Made::Stored { plan, warnings, lent_container })
 }
 
 async fn each_unit(core: &Core, run: &RunId, mut see: impl FnMut(&UnitRow) + Send) -> Result<(), StoreError> {
@@ -76,12 +83,12 @@ async fn survey(core: &Core, run: &RunRow, written_ratio: Option<f64>) -> Result
 }
 
 /// Fails if the run finds another plan than it expects.
-async fn hold_to(core: &Core, run: &RunRow, expected: &Expected) -> Result<(), Failure> {
+async fn hold_to(core: &Core, run: &RunRow, expected: &Expected) -> Result<Plan, Failure> {
     let plan = preflight::look(core, run, false).await?.plan?;
     let survey = survey(core, run, None).await?;
     let found = Parts::of(&run.activity, &survey.files, &plan);
     if found.whole() == expected.fingerprint {
-        return Ok(());
+        return Ok(plan);
     }
     let are_files_others = expected.parts.as_ref().is_some_and(|parts| parts.files != found.files);
     let told = if are_files_others { compared(core, run, expected).await? } else { None };

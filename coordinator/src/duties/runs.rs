@@ -45,6 +45,12 @@ const RECOUNTS_MAX: u32 = 10;
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// A run whose secrets this program lacks is left to the other coordinators for so long.
 const PASSED_WAIT: Duration = Duration::from_secs(30);
+/// Others have had their chance after so long: one of them may just be starting again.
+const PASSED_MAX: Duration = Duration::from_secs(80);
+/// A run that does not come back for so long was taken by another one.
+const PASSED_FORGOTTEN: Duration = Duration::from_secs(120);
+/// How often the driver sees whether it can still open staging.
+const ACCESS_INTERVAL: Duration = Duration::from_secs(30);
 /// Wait after a look that failed.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -62,8 +68,11 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
             Ok(mut runs) => {
                 // Oldest first among equals.
                 runs.sort_by_key(|run| Reverse(run.activity.settings.priority));
+                // A dry run takes nobody's place.
                 let is_active = |r: &&RunRow| {
-                    !r.state.is_final() && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
+                    !r.state.is_final()
+                        && !r.is_dry
+                        && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
                 };
                 let mut active = runs.iter().filter(is_active).count();
                 watch.retain(&runs);
@@ -71,7 +80,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                 for run in runs {
                     let is_driven = driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&run.id);
                     // A run that only waits to be swept takes nobody's place.
-                    let has_place = run.state.is_final() || active < core.limits.runs_active_max;
+                    let has_place = run.state.is_final() || run.is_dry || active < core.limits.runs_active_max;
                     if is_driven || !has_place || passed.is_recent(&run.id) || !watch.may_claim(&core, &run, looked) {
                         continue;
                     }
@@ -83,7 +92,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                             continue;
                         }
                     };
-                    active += usize::from(!run.state.is_final());
+                    active += usize::from(!run.state.is_final() && !run.is_dry);
                     driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id.clone());
                     drivers.spawn(drive(core.clone(), hold, shutdown.clone(), driven.clone(), passed.clone()));
                 }
@@ -99,23 +108,31 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
     while drivers.join_next().await.is_some() {}
 }
 
-/// Runs that this program let go once because it lacks a secret of theirs, and when. The second time they fail: nobody else
-/// has it, either.
+/// Runs that this program let go because it lacks a secret of theirs: when first, and when last. When they come back for so
+/// long, nobody else has it, either.
 #[derive(Clone, Default)]
-struct Passed(Arc<Mutex<HashMap<RunId, tokio::time::Instant>>>);
+struct Passed(Arc<Mutex<HashMap<RunId, (tokio::time::Instant, tokio::time::Instant)>>>);
 
 impl Passed {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, tokio::time::Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, (tokio::time::Instant, tokio::time::Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_recent(&self, run: &RunId) -> bool {
-        self.lock().get(run).is_some_and(|at| at.elapsed() < PASSED_WAIT)
+        self.lock().get(run).is_some_and(|(_, last)| last.elapsed() < PASSED_WAIT)
     }
 
-    /// Notes it; false where that was done before.
+    /// Notes it; false where others have had their chance.
     fn note(&self, run: &RunId) -> bool {
-        self.lock().insert(run.clone(), tokio::time::Instant::now()).is_none()
+        let now = tokio::time::Instant::now();
+        let mut all = self.lock();
+        let (first, last) = all.entry(run.clone()).or_insert((now, now));
+        if last.elapsed() > PASSED_FORGOTTEN {
+            // Somebody drove it meanwhile.
+            *first = now;
+        }
+        *last = now;
+        first.elapsed() < PASSED_MAX
     }
 }
 
@@ -179,6 +196,7 @@ struct Driver {
     /// Since when this program drives the run.
     began: Millis,
     passed: Passed,
+    access_seen: Option<tokio::time::Instant>,
 }
 
 impl Driver {
@@ -186,6 +204,7 @@ impl Driver {
         Self {
             began: core.now(),
             passed,
+            access_seen: None,
             core,
             id,
             ingester: None,
@@ -349,9 +368,18 @@ impl Driver {
         }
     }
 
-    async fn fail(&self, failure: Failure) -> Result<Next, ChangeError> {
-        if failure.code == Code::SecretMissing && !self.core.store.is_exclusive() && self.passed.note(&self.id) {
+    /// Another coordinator may have the secret that this one lacks.
+    fn passes_on(&self, failure: &Failure) -> bool {
+        let passes =
+            failure.code == Code::SecretMissing && !self.core.store.is_exclusive() && self.passed.note(&self.id);
+        if passes {
             tracing::warn!(run = %self.id, "left to the other coordinators: {}", failure.message);
+        }
+        passes
+    }
+
+    async fn fail(&self, failure: Failure) -> Result<Next, ChangeError> {
+        if self.passes_on(&failure) {
             return Ok(Next::Done);
         }
         tracing::error!(run = %self.id, code = %failure.code, "run fails: {}", failure.message);
@@ -368,12 +396,27 @@ impl Driver {
         }))
     }
 
-    async fn watch_copying(&self, run: &RunRow) -> Result<Next, ChangeError> {
+    /// Whoever drives the run must be able to open its staging: without, nobody says why its units are not granted.
+    async fn see_access(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        let is_recent = self.access_seen.is_some_and(|at| at.elapsed() < ACCESS_INTERVAL);
+        if !is_recent {
+            self.access_seen = Some(tokio::time::Instant::now());
+            if let Err(failure) = self.core.access(run).await
+                && failure.code == Code::SecretMissing
+                && failure.retry == Retry::Never
+            {
+                return self.fail(failure).await;
+            }
+        }
+        Ok(Next::Wait(LOOK_INTERVAL))
+    }
+
+    async fn watch_copying(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         if let Some(failure) = self.failed_file().await? {
             return self.fail(failure).await;
         }
         if self.core.store.has_open_units(&self.id).await? {
-            return Ok(Next::Wait(LOOK_INTERVAL));
+            return self.see_access(run).await;
         }
         let counts = self.core.store.unit_counts(&self.id).await?;
         if counts.failed + counts.pending + counts.leased > 0 {
@@ -489,6 +532,9 @@ impl Driver {
             Published::Never(failure) => return self.fail(failure).await,
             Published::NotYet(failure) => failure,
         };
+        if self.passes_on(&failure) {
+            return Ok(Next::Done);
+        }
         self.publish_looks += 1;
         if failure.code == Code::SinkThrottled {
             self.core.meters.throttled();
@@ -541,14 +587,18 @@ impl Driver {
         }
         // Without access to the sink nothing can be in flight that was sent by this program since its start; what an
         // earlier one left in doubt stays in doubt, and is said so.
-        match self.ingester(run) {
+        let opened = self.ingester(run).map(|_| ());
+        match opened {
             // It has sent nothing.
             _ if run.is_dry => {}
-            Ok(ingester) => {
-                if let Some(wait) = ingester.step(run, false).await?.wait {
+            Ok(()) => {
+                if let Some(ingester) = &mut self.ingester
+                    && let Some(wait) = ingester.step(run, false).await?.wait
+                {
                     return Ok(Next::Wait(wait));
                 }
             }
+            Err(failure) if self.passes_on(&failure) => return Ok(Next::Done),
             Err(failure) => {
                 tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message)
             }

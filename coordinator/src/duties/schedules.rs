@@ -6,7 +6,7 @@ use crate::{
     core::Core,
     store::{LastWindow, RunRow, ScheduleRow, Schedules, StoreError, Write},
 };
-use ferry_common::failure::Failure;
+use ferry_common::failure::{Code, Failure};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,8 @@ async fn step(core: &Core, schedules: &dyn Schedules, mut row: ScheduleRow) -> R
     if row.is_paused {
         return Ok(());
     }
-    let due = row.schedule.due(row.reached, core.now()).and_then(|window| {
+    let now = schedules.time().await?;
+    let due = row.schedule.due(row.reached, now).and_then(|window| {
         let Some(window) = window else { return Ok(None) };
         Ok(Some(LastWindow { window, run: row.schedule.run_id(window)?, is_submitted: false }))
     });
@@ -75,14 +76,23 @@ async fn submit_run(
         Ok(activity) => activity,
         Err(failure) => return note(schedules, row, failure).await,
     };
-    let run = RunRow::new(last.run.clone(), activity, core.now());
+    let run = RunRow::new(last.run.clone(), activity.clone(), core.now());
     match core.commit(vec![Write::InsertRun(Box::new(run))]).await {
         Ok(()) => {
             tracing::info!(run = %last.run, schedule = row.schedule.name, "run is submitted");
             core.ring();
         }
-        // It is there already.
-        Err(StoreError::Conflict) => {}
+        // It is there already, unless somebody else has taken its id.
+        Err(StoreError::Conflict) => {
+            let known = core.store.run(&last.run).await?;
+            if known.is_some_and(|known| known.is_dry || known.activity != activity) {
+                let why = format!(
+                    "schedule {}: run {} is there already, with another activity; delete the schedule, or give it another name",
+                    row.schedule.name, last.run
+                );
+                return note(schedules, row, Failure::settings(Code::SettingsInvalid, why)).await;
+            }
+        }
         Err(e) => return Err(e),
     }
     row.last = Some(LastWindow { is_submitted: true, ..last });

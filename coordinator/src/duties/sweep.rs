@@ -9,6 +9,7 @@ use crate::{
 use ferry_common::{
     activity::{Publish, StagingType},
     failure::{Code, Failure},
+    id::RunId,
     staging,
     storage::{StagingStorage, StorageError},
 };
@@ -103,21 +104,25 @@ async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<Swept, Failure> {
         access => access?,
     };
     let storage = access.storage(core.now())?;
-    match delete_all(&*storage, &staging::run_prefix(&run.id)).await {
+    match delete_all(&*storage, &run.id).await {
         Ok(()) => Ok(Swept::Clean),
         Err(StorageError::Forbidden { .. }) if is_lent => Ok(Swept::LeftToCluster),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn delete_all(storage: &dyn StagingStorage, prefix: &str) -> Result<(), StorageError> {
+/// Deletes what is named as the run's chunks are, and nothing else: what a run is called says nothing about what lies there.
+async fn delete_all(storage: &dyn StagingStorage, run: &RunId) -> Result<(), StorageError> {
+    let prefix = staging::run_prefix(run);
     loop {
-        let blobs = storage.list(prefix, BLOBS_MAX).await?;
-        if blobs.is_empty() {
+        let blobs = storage.list(&prefix, BLOBS_MAX).await?;
+        let is_full = blobs.len() >= BLOBS_MAX;
+        let ours: Vec<_> = blobs.iter().filter(|blob| staging::is_chunk_of(&blob.name, run)).collect();
+        let deletions: Vec<_> = ours.iter().map(|blob| storage.delete(&blob.name)).collect();
+        stream::iter(deletions).buffer_unordered(DELETES_MAX).try_collect::<Vec<()>>().await?;
+        if ours.is_empty() || !is_full {
             break;
         }
-        let deletions: Vec<_> = blobs.iter().map(|blob| storage.delete(&blob.name)).collect();
-        stream::iter(deletions).buffer_unordered(DELETES_MAX).try_collect::<Vec<()>>().await?;
     }
-    storage.sweep_remains(prefix).await
+    storage.sweep_remains(&prefix).await
 }

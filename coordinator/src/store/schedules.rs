@@ -49,6 +49,9 @@ pub trait Schedules: Send + Sync {
     /// Keeps a new one (revision 0), or changes the one that was read with this revision. Conflict if it was changed since.
     async fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError>;
 
+    /// The time: of the database, where several coordinators with clocks of their own share it.
+    async fn time(&self) -> Result<Millis, StoreError>;
+
     /// Forgets one; its runs stay. False if there is none.
     async fn delete_schedule(&self, name: &str) -> Result<bool, StoreError>;
 }

@@ -3,6 +3,7 @@
 use super::{
     TokenError, TokenProvider,
     certificate::{CertificateAssertion, CertificatePlace},
+    is_loopback,
     kept::Kept,
 };
 use async_trait::async_trait;
@@ -233,6 +234,45 @@ struct MetadataAzureAd {
     kusto_service_resource_id: String,
 }
 
+/// Authorities of Azure's clouds.
+const AUTHORITIES: &[&str] = &[
+    "login.microsoftonline.com",
+    "login.windows.net",
+    "login.microsoft.com",
+    "sts.windows.net",
+    "login.microsoftonline.us",
+    "login.partner.microsoftonline.cn",
+    "login.chinacloudapi.cn",
+    "login.sovcloud-identity.fr",
+    "login.sovcloud-identity.de",
+    "login.sovcloud-identity.sg",
+];
+
+impl MetadataAzureAd {
+    /// Whoever answers for a cluster chooses neither who hears of the secret, nor what the token is good for.
+    fn check(&self, endpoint: &str) -> Result<(), String> {
+        let host_of = |text: &str| {
+            let url = reqwest::Url::parse(text).ok();
+            url.and_then(|url| Some((url.scheme() == "https", url.host_str()?.to_ascii_lowercase())))
+        };
+        let is_here = host_of(endpoint).is_some_and(|(_, host)| is_loopback(&host));
+        let is_known = host_of(&self.login_endpoint).is_some_and(|(is_tls, host)| {
+            (is_tls && AUTHORITIES.contains(&host.as_str())) || (is_here && is_loopback(&host))
+        });
+        if !is_known {
+            let named = &self.login_endpoint;
+            return Err(format!("{endpoint} names {named:?} to sign in at, which is no authority of Entra ID"));
+        }
+        let is_cluster = host_of(&self.kusto_service_resource_id)
+            .is_some_and(|(_, host)| host.split('.').any(|part| part == "kusto" || part == "kustomfa"));
+        if !is_cluster {
+            let named = &self.kusto_service_resource_id;
+            return Err(format!("{endpoint} asks for a token for {named:?}, which is no cluster"));
+        }
+        Ok(())
+    }
+}
+
 /// Tokens for one cluster. Which authority and which audience is asked of the cluster itself, once; that it is a host that
 /// may be trusted is checked before, by [`crate::Client::new`].
 pub struct EntraTokens {
@@ -275,6 +315,7 @@ impl EntraTokens {
         // It may be the page of a proxy on the way.
         let told: Metadata = serde_json::from_slice(&body)
             .map_err(|e| passing(format!("{} does not say how to sign in to it: {e}", self.endpoint)))?;
+        told.azure_ad.check(&self.endpoint).map_err(refused)?;
         let entra = Entra::new(&self.identity, Some(&told.azure_ad.login_endpoint))?;
         Ok((entra, told.azure_ad.kusto_service_resource_id))
     }

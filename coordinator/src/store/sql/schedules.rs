@@ -2,12 +2,13 @@
 
 use super::{
     super::{
-        StoreError,
+        Store as _, StoreError,
         schedules::{ScheduleRow, Schedules},
     },
     SqlStore,
 };
 use async_trait::async_trait;
+use ferry_common::clock::{Clock as _, Millis, SystemClock};
 use sqlx::{Row as _, any::AnyRow};
 
 fn read_schedule(row: &AnyRow) -> Result<ScheduleRow, StoreError> {
@@ -40,6 +41,14 @@ impl Schedules for SqlStore {
             sqlx::query(sql).bind(body).bind(name).bind(row.revision).execute(&self.writer).await?
         };
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    async fn time(&self) -> Result<Millis, StoreError> {
+        if self.is_exclusive() {
+            return Ok(SystemClock.now());
+        }
+        let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms";
+        Ok(Millis(sqlx::query(sql).fetch_one(&self.readers).await?.try_get("now_ms")?))
     }
 
     async fn delete_schedule(&self, name: &str) -> Result<bool, StoreError> {
