@@ -86,7 +86,10 @@ impl Default for Meters {
         // A series that is not there before its first event hides that event from `increase`.
         for code in Code::ALL {
             meters.attempts_failed.get_or_create(&OfCode { code: code.as_str() }).inc_by(0);
+            meters.block_failures.get_or_create(&OfCode { code: code.as_str() }).inc_by(0);
         }
+        // The one that a coordinator which is away gives.
+        meters.link_failures.get_or_create(&OfStatus { status: "Unavailable".to_owned() }).inc_by(0);
         meters.registered()
     }
 }

@@ -440,7 +440,14 @@ async fn a_machines_identity_is_asked_for_at_the_machine_whatever_the_proxy() {
     let folder = tempfile::tempdir().unwrap();
     let service = MetadataService::start(folder.path()).await;
     let mut adx = service.command(ferry_path());
-    adx.args(["local-adx", "--listen", "127.0.0.1:7490", "--login-endpoint", "https://login.example", "--data"]);
+    adx.args([
+        "local-adx",
+        "--listen",
+        "127.0.0.1:7490",
+        "--login-endpoint",
+        "https://login.microsoftonline.com",
+        "--data",
+    ]);
     adx.arg(folder.path().join("adx"));
     let _adx = Program::start(adx, folder.path().join("adx.log"));
     let answer = wait_for("an answer of the cluster", || async {
