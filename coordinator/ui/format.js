@@ -38,6 +38,11 @@ export function short(value) {
   return counts.format(Math.round(value));
 }
 
+/** Rows a second, short enough for an axis: 220 k rows/s. */
+export function rowRate(value) {
+  return value >= 10_000 && value < 1e6 ? `${digits(value / 1000)} k rows/s` : `${short(value)} rows/s`;
+}
+
 export function several(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }

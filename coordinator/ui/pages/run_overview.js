@@ -2,7 +2,7 @@
 
 import { at, get } from '../api.js';
 import { el, put, setText } from '../dom.js';
-import { bytes, count, moment, percent, percentText, rate, seconds, several, short } from '../format.js';
+import { bytes, count, moment, percent, percentText, rate, rowRate, seconds, several, short } from '../format.js';
 import { bar } from '../parts/bar.js';
 import { chart } from '../parts/chart.js';
 import { errorNote } from '../parts/failure.js';
@@ -103,7 +103,7 @@ export function overviewPart(app, { id, run: first }) {
   });
   const charts = {
     read: chart({ title: 'Data read', tone: 'one', say: rate }),
-    rows: chart({ title: 'Rows made visible', tone: 'two', say: (v) => `${short(v)} rows/s` }),
+    rows: chart({ title: 'Rows made visible', tone: 'two', say: rowRate }),
     slots: chart({ title: 'Slots in use', tone: 'three', say: (v) => count(v) }),
   };
   const chartPlace = el('div', { class: 'charts' });
