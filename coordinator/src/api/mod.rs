@@ -27,7 +27,7 @@ use crate::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -41,7 +41,7 @@ use schedules::Calendar;
 use session::Lobby;
 use sign_in::{Guard, Needs};
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -49,6 +49,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 const NODES_SEEN_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest time for a request; the slowest ones ask clusters, which get a minute. A stream has begun by then, and goes on.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Requests at once that read much: of a store's few connections most are for everything else.
+const HEAVY_AT_ONCE: usize = 2;
+/// How long such a request waits for its turn.
+const HEAVY_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a body. As a text in JSON an activity may be longer than it is.
 const BODY_BYTES_MAX: usize = 2 * ACTIVITY_BYTES_MAX;
 
@@ -84,18 +88,24 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .routes(routes!(runs::show_run))
         .routes(routes!(runs::show_activity))
         .routes(routes!(plans::show_plan))
-        .routes(routes!(runs::report_run))
-        .routes(routes!(runs::ledger_of_run))
         .routes(routes!(runs::history_of_run))
         .routes(routes!(files::list_files))
         .routes(routes!(files::show_file))
         .routes(routes!(files::list_commands))
-        .routes(routes!(quarantine::show_quarantine))
-        .routes(routes!(nodes::list_leaks))
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(nodes::list_runtimes))
         .routes(routes!(nodes::show_metrics))
         .routes(routes!(openapi::show_schema))
+        .route_layer(signed_in(Role::Viewer))
+        .with_state(core.clone());
+    let places = Arc::new(Semaphore::new(HEAVY_AT_ONCE));
+    let one_of_few = || middleware::from_fn_with_state(places.clone(), one_of_few);
+    let heavy = OpenApiRouter::new()
+        .routes(routes!(runs::report_run))
+        .routes(routes!(runs::ledger_of_run))
+        .routes(routes!(quarantine::show_quarantine))
+        .routes(routes!(nodes::list_leaks))
+        .route_layer(one_of_few())
         .route_layer(signed_in(Role::Viewer))
         .with_state(core.clone());
     let listener = OpenApiRouter::new()
@@ -123,8 +133,12 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .routes(routes!(runs::submit_run))
         .routes(routes!(runs::cancel_run))
         .routes(routes!(plans::submit_plan))
-        .routes(routes!(checks::check))
         .routes(routes!(nodes::drain_node))
+        .route_layer(signed_in(Role::Operator))
+        .with_state(core.clone());
+    let checker = OpenApiRouter::new()
+        .routes(routes!(checks::check))
+        .route_layer(one_of_few())
         .route_layer(signed_in(Role::Operator))
         .with_state(core.clone());
     let admin = OpenApiRouter::new()
@@ -134,7 +148,7 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .route_layer(signed_in(Role::Admin))
         .with_state(Office { core: core.clone(), door: door.clone() });
     let all = open.merge(viewer).merge(listener).merge(reader).merge(calendar_viewer).merge(calendar_operator);
-    let all = all.merge(operator).merge(admin);
+    let all = all.merge(heavy).merge(operator).merge(checker).merge(admin);
     let (routes, documented) = all.split_for_parts();
     match openapi::completed(&documented) {
         Ok(told) => drop(document.set(told.to_string())),
@@ -148,6 +162,20 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .layer(middleware::from_fn(problem::in_one_form))
         .layer(middleware::from_fn_with_state(guard, sign_in::guard_browsers))
         .layer(middleware::from_fn_with_state(core, measure))
+}
+
+/// What reads much takes turns: nodes and everybody else share the store with it.
+async fn one_of_few(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(HEAVY_PATIENCE, places.acquire()).await {
+        Ok(Ok(_place)) => next.run(request).await,
+        _ => {
+            let detail = "too many reports, ledgers, quarantines or checks are being made; ask again later".to_owned();
+            let problem = Problem { status: StatusCode::SERVICE_UNAVAILABLE, code: "Busy", detail };
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(HEAVY_PATIENCE.as_secs()));
+            response
+        }
+    }
 }
 
 /// Counts requests by the template of their path.
@@ -186,6 +214,7 @@ async fn health() -> &'static str {
     responses((status = 200, body = String, content_type = "text/plain", description = "It can"))
 )]
 async fn ready(State(core): State<Arc<Core>>) -> Result<&'static str, Problem> {
-    core.store.recent_runs(1).await?;
+    // Nobody was heard yet after now: it costs the store nothing, and must be answered.
+    core.store.nodes(core.now().plus(REQUEST_TIMEOUT)).await?;
     Ok("ready")
 }

@@ -110,6 +110,9 @@ pub(super) async fn begin_session(State(lobby): State<Lobby>, request: Request) 
         });
     };
     let ip = sign_in::address_of(request.extensions());
+    // Something before the port may speak TLS for it: the browser knows.
+    let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let is_secure = lobby.is_tls || origin.is_some_and(|origin| origin.starts_with("https://"));
     let body = axum::body::to_bytes(request.into_body(), SIGN_IN_BYTES_MAX).await.map_err(super::bad_request)?;
     // What was sent may be a token: it is not repeated.
     let asked: SignIn =
@@ -118,7 +121,7 @@ pub(super) async fn begin_session(State(lobby): State<Lobby>, request: Request) 
     match sign_in::look(door, token, ip, &lobby.core).await? {
         Shown::Good(caller) => {
             tracing::info!(token = caller.name, role = caller.role.name(), "a browser signs in");
-            let secure = if lobby.is_tls { "; Secure" } else { "" };
+            let secure = if is_secure { "; Secure" } else { "" };
             let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{secure}");
             // A token that is known has only letters, digits and underscores.
             let mut cookie = HeaderValue::from_str(&cookie).map_err(super::bad_request)?;

@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -214,6 +214,11 @@ fn foreign(headers: &HeaderMap, uri: &Uri, guard: Guard) -> Option<&'static str>
         if !is_own {
             return Some("a page of another site asks");
         }
+    }
+    let is_elsewhere =
+        text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
+    if guard.is_open && is_elsewhere && uri.path().starts_with("/api/") {
+        return Some("a page of another site asks");
     }
     if guard.is_open && !is_this_machine(host) {
         return Some("without --tls the port answers to localhost and loopback addresses only");
