@@ -60,6 +60,6 @@ EOF
 NO_PROXY=127.0.0.1 "$venv/bin/schemathesis" run "$api/api/v1/openapi.json" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method \
   --exclude-path-regex '/events$' --phases examples,coverage,fuzzing --max-examples 50 --seed 1 --request-timeout 120 \
-  --suppress-health-check all --workers 2 "$@"
+  --suppress-health-check all --workers 1 "$@"
 kill -0 "$coordinator"
 ! grep -E 'panicked|ERROR' "$folder/coordinator.log"

@@ -157,8 +157,16 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         problems.push((404, "There is none of that name"));
     }
     match (method, path) {
-        ("post", "/api/v1/runs") => {
+        ("post", "/api/v1/runs" | "/api/v1/plans") => {
             problems.extend([(409, "The id is another activity's"), (422, "The activity is not valid")]);
+        }
+        ("post", "/api/v1/checks") => problems.push((422, "The activity is not valid")),
+        ("get", "/api/v1/runs/{run}/plan") => problems.push((409, "There is no plan yet, or there will be none")),
+        ("put", "/api/v1/schedules/{schedule}") => {
+            problems.extend([(409, "It was changed meanwhile"), (422, "The schedule is not valid")]);
+        }
+        ("post", "/api/v1/schedules/{schedule}/pause" | "/api/v1/schedules/{schedule}/resume") => {
+            problems.push((409, "It was changed meanwhile"));
         }
         (_, "/api/v1/tokens" | "/api/v1/tokens/{token}" | "/api/v1/nodes/{node}/revoke")
         | ("post", "/api/v1/session") => problems.push((409, "This coordinator asks nobody for a token")),
