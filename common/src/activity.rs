@@ -83,6 +83,16 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub modified_datetime_end: Option<jiff::Timestamp>,
+    /// Leave out files that were modified less than this ago, such as `2m`: somebody may still be writing them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_age: Option<String>,
+    /// Only files that are said to be complete: with `.done`, those beside which a file of their name and this ending lies; with a name
+    /// such as `_SUCCESS`, those in folders that have a file of that name. The markers themselves are not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_marker: Option<String>,
+    /// A run that finds no file succeeds and copies nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_no_files: bool,
     /// How the files are written.
     pub format: Format,
     /// Columns to add to each record.
@@ -922,6 +932,14 @@ impl Activity {
 }
 
 impl Source {
+    /// How old a file must be.
+    pub fn minimum_age(&self) -> Result<std::time::Duration, String> {
+        let parse = |text: &String| {
+            humantime::parse_duration(text).map_err(|e| format!("source.minimumAge {text:?}: {e}; write 30s or 2m"))
+        };
+        Ok(self.minimum_age.as_ref().map(parse).transpose()?.unwrap_or_default())
+    }
+
     fn check(&self) -> Result<(), String> {
         if !self.folder_path.starts_with('/') {
             return Err(format!("source.folderPath {:?} must be absolute", self.folder_path));
@@ -934,6 +952,12 @@ impl Source {
             && start >= end
         {
             return Err("source.modifiedDatetimeStart must be before modifiedDatetimeEnd".to_owned());
+        }
+        self.minimum_age()?;
+        if self.done_marker.as_deref().is_some_and(|marker| marker.is_empty() || marker.contains('/')) {
+            return Err(
+                "source.doneMarker must be an ending such as .done, or a file's name such as _SUCCESS".to_owned()
+            );
         }
         let mut seen = std::collections::HashSet::new();
         for column in &self.additional_columns {

@@ -110,7 +110,14 @@ impl Schedule {
         let start = Millis(1_800_000_000_000);
         if let Some(end) = self.next_end(start)? {
             let window = Window { start, end };
-            self.activity_for(window, &self.run_id(window)?)?;
+            let activity = self.activity_for(window, &self.run_id(window)?)?;
+            let age = activity.source.minimum_age().map_err(invalid)?;
+            if activity.source.modified_datetime_end.is_some() && age > self.delay()? {
+                return Err(invalid(
+                    "delay must be at least as long as source.minimumAge: a file that is too young when its window's run begins \
+                     belongs to no later window",
+                ));
+            }
         }
         Ok(())
     }
@@ -372,6 +379,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_reason() {
+        let mut young = schedule(&[("interval", json!("1h"))]).unwrap().activity;
+        young["source"]["minimumAge"] = json!("2m");
         for (change, hint) in [
             (vec![], "either cron or interval"),
             (vec![("cron", json!("* * * * *")), ("interval", json!("1h"))], "either cron or interval"),
@@ -380,6 +389,7 @@ mod tests {
             (vec![("cron", json!("61 * * * *"))], "cron \"61 * * * *\""),
             (vec![("interval", json!("1h")), ("timeZone", json!("Mars/Base"))], "timeZone \"Mars/Base\""),
             (vec![("interval", json!("1h")), ("name", json!("a b"))], "name \"a b\""),
+            (vec![("interval", json!("1h")), ("activity", young)], "at least as long as source.minimumAge"),
             (vec![("interval", json!("1h")), ("catchup", json!("all"))], "did you mean catchUp?"),
             (vec![("interval", json!("1h")), ("activity", json!({"name": "{{ now }}"}))], "is none of windowStart"),
         ] {

@@ -56,10 +56,15 @@ pub(crate) fn list(
     listing.finish()
 }
 
-fn none_matched(source: &Source, found: u64) -> Failure {
+fn none_matched(source: &Source, found: u64, unfinished: u64) -> Failure {
     let pattern = source.wildcard_file_name.as_deref().unwrap_or("*");
+    let left_out = match unfinished {
+        0 => String::new(),
+        _ => format!(", of which {unfinished} are too young or not marked as complete"),
+    };
     let message = format!(
-        "no file below {} matches {pattern:?} and the other filters; the folder has {found} files",
+        "no file below {} matches {pattern:?} and the other filters; the folder has {found} files{left_out}; with \
+         source.allowNoFiles: true such a run succeeds",
         source.folder_path
     );
     Failure::new(Code::NoFilesMatched, Fault::Source, Retry::Never, message)
@@ -110,6 +115,10 @@ struct Listing<'a> {
     page_bytes: usize,
     page_number: u32,
     sampled: Vec<FileVersion>,
+    /// Files that were modified later are left out, if any are.
+    settled_before_ns: Option<i128>,
+    /// Files that are too young, or not said to be complete.
+    unfinished: u64,
     /// Files found, and files that passed the filters.
     found: u64,
     listed: u64,
@@ -142,6 +151,8 @@ impl<'a> Listing<'a> {
             );
             return Err(Failure::settings(Code::FolderMissing, message));
         }
+        let age = source.minimum_age().map_err(|why| Failure::settings(Code::SettingsInvalid, why))?;
+        let now_ns = jiff::Timestamp::now().as_nanosecond();
         let wanted = source.wildcard_file_name.as_deref().map(|p| PathPattern::new(p, "source.wildcardFileName"));
         let unwanted = source.exclude.iter().map(|p| PathPattern::new(p, "source.exclude"));
         Ok(Self {
@@ -160,6 +171,8 @@ impl<'a> Listing<'a> {
             page_bytes: 0,
             page_number: 0,
             sampled: Vec::new(),
+            settled_before_ns: (!age.is_zero()).then(|| now_ns.saturating_sub_unsigned(age.as_nanos())),
+            unfinished: 0,
             found: 0,
             listed: 0,
             links_skipped: 0,
@@ -183,7 +196,7 @@ impl<'a> Listing<'a> {
                 }
             }
         }
-        if self.listed == 0 { Err(none_matched(self.source, self.found)) } else { Ok(()) }
+        Ok(())
     }
 
     /// A link that leads out of the allowed roots is refused; one inside is left out, since its file has a name of its
@@ -201,7 +214,27 @@ impl<'a> Listing<'a> {
     }
 
     fn is_wanted(&self, relative: &Path) -> bool {
-        self.wanted.as_ref().is_none_or(|p| p.matches(relative)) && !self.unwanted.iter().any(|p| p.matches(relative))
+        !self.is_marker(relative)
+            && self.wanted.as_ref().is_none_or(|p| p.matches(relative))
+            && !self.unwanted.iter().any(|p| p.matches(relative))
+    }
+
+    /// The file says of others that they are complete.
+    fn is_marker(&self, relative: &Path) -> bool {
+        let Some(marker) = &self.source.done_marker else { return false };
+        let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if marker.starts_with('.') { name.ends_with(marker.as_str()) } else { name == marker }
+    }
+
+    /// Whoever writes the file has said that it is complete, where that is asked for.
+    fn is_done(&self, path: &Path) -> bool {
+        let Some(marker) = &self.source.done_marker else { return true };
+        if !marker.starts_with('.') {
+            return path.with_file_name(marker).is_file();
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(marker);
+        path.with_file_name(name).is_file()
     }
 
     /// A file that the settings name, not a pattern.
@@ -256,7 +289,7 @@ impl<'a> Listing<'a> {
                 self.add_named(name, &format!("{} line {number}", path.display()))?;
             }
         }
-        if self.listed == 0 {
+        if self.found == 0 {
             return Err(Failure::settings(Code::FileListInvalid, format!("{} names no file", path.display())));
         }
         Ok(())
@@ -269,6 +302,10 @@ impl<'a> Listing<'a> {
         let ends = self.source.modified_datetime_end.is_none_or(|t| modified < t.as_nanosecond());
         // A list of files is taken as it is, as Data Factory takes it.
         if self.source.file_list_path.is_none() && !(starts && ends) {
+            return Ok(());
+        }
+        if self.settled_before_ns.is_some_and(|before| modified > before) || !self.is_done(path) {
+            self.unfinished += 1;
             return Ok(());
         }
         self.listed += 1;
@@ -307,8 +344,8 @@ impl<'a> Listing<'a> {
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        if self.listed == 0 {
-            return Err(none_matched(self.source, self.found));
+        if self.listed == 0 && !self.source.allow_no_files {
+            return Err(none_matched(self.source, self.found, self.unfinished));
         }
         let mut sample = Sample::default();
         let (mut is_sampled, mut unread) = (false, None);
@@ -330,6 +367,15 @@ impl<'a> Listing<'a> {
                 "{} symbolic links below {} were left out; their files are copied under their own names only",
                 self.links_skipped, self.source.folder_path
             ));
+        }
+        if self.unfinished > 0 {
+            warnings.push(format!(
+                "{} files were left out: they are younger than source.minimumAge, or not marked as source.doneMarker says",
+                self.unfinished
+            ));
+        }
+        if self.listed == 0 {
+            warnings.push("no file matched, and nothing was copied".to_owned());
         }
         self.send(true, sample.columns(), warnings)
     }

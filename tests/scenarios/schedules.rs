@@ -99,6 +99,19 @@ async fn missed_windows_may_be_one_run() {
     assert_eq!(runs.len(), 1, "{runs:#?}");
     assert_eq!(cluster.query("Hourly | count")[0]["Count"], 50);
 
+    // Nothing new is no failure where that is said, whatever is done with the table.
+    for publish in ["append", "replace"] {
+        let mut activity = cluster.flights_activity();
+        activity["source"]["modifiedDatetimeStart"] = json!("2100-01-01T00:00:00Z");
+        activity["source"]["allowNoFiles"] = json!(true);
+        activity["sink"]["table"] = json!("Hourly");
+        activity["sink"]["publish"] = json!(publish);
+        cluster.submit(&format!("nothing-{publish}"), &activity).await;
+        let report = cluster.finish(&format!("nothing-{publish}")).await;
+        assert_eq!((&report["status"], &report["rowsCopied"]), (&json!("Succeeded"), &json!(0)), "{report:#}");
+        assert_eq!(cluster.query("Hourly | count")[0]["Count"], 50, "{publish}");
+    }
+
     // What is wrong is said before it is stored.
     fs::write(&file, schedule(&cluster, began, "sometimes").to_string()).unwrap();
     let address = cluster.api();

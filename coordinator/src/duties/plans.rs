@@ -39,6 +39,8 @@ const PAST_TIME_MIN: Duration = Duration::from_secs(1);
 pub(super) enum Made {
     /// Of a dry run: what is shown of it.
     Shown { plan: Option<Plan>, warnings: Vec<String>, shown: Value },
+    /// No file was found, and that is allowed.
+    Empty,
     /// How records become columns; the table is there.
     Stored { plan: Plan, warnings: Vec<String>, lent_container: Option<String> },
 }
@@ -47,6 +49,9 @@ pub(super) enum Made {
 pub(super) async fn make(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     if run.is_dry {
         return show(core, run).await;
+    }
+    if run.files == 0 && run.expected.is_none() && run.activity.source.allow_no_files {
+        return Ok(Made::Empty);
     }
     let agreed = match &run.expected {
         Some(expected) => Some(hold_to(core, run, expected).await?),

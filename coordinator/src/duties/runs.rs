@@ -334,6 +334,11 @@ impl Driver {
                     .await?;
                 Ok(Next::Again)
             }
+            Ok(Made::Empty) => {
+                let now = self.core.now();
+                self.core.apply_to_run(&self.id, RunEvent::PlanStored, |row| row.times.copying = Some(now)).await?;
+                Ok(Next::Again)
+            }
             Ok(Made::Stored { plan, warnings, lent_container }) => {
                 let now = self.core.now();
                 self.core
@@ -498,7 +503,8 @@ impl Driver {
             );
             return self.fail(Failure::new(Code::Internal, Fault::Runtime, Retry::Never, message)).await;
         }
-        if run.activity.sink.publish == Publish::Append {
+        // Without a file nothing is published: what the table holds stays.
+        if run.activity.sink.publish == Publish::Append || run.units == 0 {
             return self.succeed(RunEvent::LastUnitIngested).await;
         }
         let now = self.core.now();

@@ -36,6 +36,30 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
+fn files_that_may_still_be_written_are_left_out() {
+    let folder = folder();
+    let roots = Roots::new([folder.path().to_owned()]).unwrap();
+    let touch = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+    touch("a.csv.done");
+    touch("d/e/_SUCCESS");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(600);
+    fs::File::options().append(true).open(folder.path().join("b.txt")).unwrap().set_modified(old).unwrap();
+    for (more, expected) in [
+        (r#","doneMarker":".done""#, &["a.csv"][..]),
+        (r#","doneMarker":"_SUCCESS""#, &["d/e/f.csv", "d/e/g.csv.gz"]),
+        (r#","minimumAge":"5m""#, &["b.txt"]),
+        (r#","minimumAge":"1h","allowNoFiles":true"#, &[]),
+    ] {
+        let (names, last) = listed(&source(folder.path(), more), &roots).unwrap();
+        assert_eq!(names, expected, "{more}");
+        assert!(last.warnings.iter().any(|w| w.contains("were left out")), "{more}: {:?}", last.warnings);
+    }
+    let failure = listed(&source(folder.path(), r#","minimumAge":"1h""#), &roots).unwrap_err();
+    assert_eq!(failure.code, Code::NoFilesMatched);
+    assert!(failure.message.contains("too young"), "{failure:?}");
+}
+
+#[test]
 fn filters_choose_files() {
     let folder = folder();
     let roots = Roots::new([folder.path().to_owned()]).unwrap();
