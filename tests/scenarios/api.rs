@@ -282,7 +282,7 @@ async fn nonsense_is_answered_in_one_form_and_everything_is_documented() {
     let submitted = submitted.json(&json!({"runId": "as-text", "activityText": text})).send().await.unwrap();
     assert_eq!(submitted.status(), StatusCode::CREATED);
     let (_, shown) = get(&http, &cluster, "/runs/as-text/activity").await;
-    assert_eq!(shown["staging"]["accountKey"]["secret"], "env:FERRY_WEBHOOK_TEST", "{shown:#}");
+    assert_eq!(shown["staging"]["accountKey"]["secret"], "env:FERRY_TEST_KEY", "{shown:#}");
     let (_, page) = get(&http, &cluster, "/runs?limit=1&state=Active").await;
     assert_eq!((&page["runs"][0]["runId"], &page["next"]), (&"as-text".into(), &"as-text".into()));
     let (_, page) = get(&http, &cluster, "/runs?limit=1&state=Active&before=as-text").await;
@@ -342,7 +342,7 @@ async fn a_webhook_hears_of_the_end_even_when_it_was_down_and_the_coordinator_di
     let mut activity = cluster.flights_activity();
     activity["sink"]["table"] = "Hooked".into();
     let url = format!("http://127.0.0.1:{port}/hook/PATHTOKEN");
-    activity["settings"]["webhook"] = json!({"url": url, "secret": {"secret": "env:FERRY_TEST_KEY"}});
+    activity["settings"]["webhook"] = json!({"url": url, "secret": {"secret": "env:FERRY_WEBHOOK_TEST"}});
     cluster.submit("hooked", &activity).await;
     // Nobody listens: the run ends all the same.
     cluster.finish("hooked").await;
