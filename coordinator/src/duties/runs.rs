@@ -68,19 +68,15 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
             Ok(mut runs) => {
                 // Oldest first among equals.
                 runs.sort_by_key(|run| Reverse(run.activity.settings.priority));
-                // A dry run takes nobody's place.
                 let is_active = |r: &&RunRow| {
-                    !r.state.is_final()
-                        && !r.is_dry
-                        && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
+                    takes_place(r) && driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&r.id)
                 };
                 let mut active = runs.iter().filter(is_active).count();
                 watch.retain(&runs);
                 passed.lock().retain(|id, _| runs.iter().any(|run| run.id == *id));
                 for run in runs {
                     let is_driven = driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&run.id);
-                    // A run that only waits to be swept takes nobody's place.
-                    let has_place = run.state.is_final() || run.is_dry || active < core.limits.runs_active_max;
+                    let has_place = !takes_place(&run) || active < core.limits.runs_active_max;
                     if is_driven || !has_place || passed.is_recent(&run.id) || !watch.may_claim(&core, &run, looked) {
                         continue;
                     }
@@ -92,7 +88,7 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                             continue;
                         }
                     };
-                    active += usize::from(!run.state.is_final() && !run.is_dry);
+                    active += usize::from(takes_place(&run));
                     driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id.clone());
                     drivers.spawn(drive(core.clone(), hold, shutdown.clone(), driven.clone(), passed.clone()));
                 }
@@ -108,31 +104,42 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
     while drivers.join_next().await.is_some() {}
 }
 
-/// Runs that this program let go because it lacks a secret of theirs: when first, and when last. When they come back for so
-/// long, nobody else has it, either.
+/// The run counts among those that may be driven at once. A dry run does not, nor one that only waits to be swept.
+fn takes_place(run: &RunRow) -> bool {
+    !run.state.is_final() && !run.is_dry
+}
+
+/// When a run was let go.
+struct LetGo {
+    first: tokio::time::Instant,
+    last: tokio::time::Instant,
+}
+
+/// Runs that this program let go because it lacks a secret of theirs. When they come back for so long, nobody else has it,
+/// either.
 #[derive(Clone, Default)]
-struct Passed(Arc<Mutex<HashMap<RunId, (tokio::time::Instant, tokio::time::Instant)>>>);
+struct Passed(Arc<Mutex<HashMap<RunId, LetGo>>>);
 
 impl Passed {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, (tokio::time::Instant, tokio::time::Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, LetGo>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_recent(&self, run: &RunId) -> bool {
-        self.lock().get(run).is_some_and(|(_, last)| last.elapsed() < PASSED_WAIT)
+        self.lock().get(run).is_some_and(|let_go| let_go.last.elapsed() < PASSED_WAIT)
     }
 
     /// Notes it; false where others have had their chance.
     fn note(&self, run: &RunId) -> bool {
         let now = tokio::time::Instant::now();
         let mut all = self.lock();
-        let (first, last) = all.entry(run.clone()).or_insert((now, now));
-        if last.elapsed() > PASSED_FORGOTTEN {
+        let let_go = all.entry(run.clone()).or_insert(LetGo { first: now, last: now });
+        if let_go.last.elapsed() > PASSED_FORGOTTEN {
             // Somebody drove it meanwhile.
-            *first = now;
+            let_go.first = now;
         }
-        *last = now;
-        first.elapsed() < PASSED_MAX
+        let_go.last = now;
+        let_go.first.elapsed() < PASSED_MAX
     }
 }
 
