@@ -162,22 +162,24 @@ impl Core {
 
     /// What opens the staging of a run. Of containers that the cluster lends it is the one that the run began with.
     pub(crate) async fn access(&self, run: &RunRow) -> Result<Access, Failure> {
-        let staging = &run.activity.staging;
-        if staging.kind == StagingType::FromCluster {
-            let address = run.lent_container.as_deref();
-            let address = address.ok_or_else(|| Failure::internal("the run has no container of the cluster's yet"))?;
-            let lent = self.sinks.lend(&run.activity, Some(address)).await?;
-            return Ok(Access::lent(staging, lent, run.lent_folder()));
+        let address = run.lent_container.as_deref();
+        if run.activity.staging.kind == StagingType::FromCluster && address.is_none() {
+            return Err(Failure::internal("the run has no container of the cluster's yet"));
         }
-        Access::open(staging, &self.identities, self.now()).await
+        self.opened(&run.activity, address, run.lent_folder()).await
     }
 
     /// What opens the staging of an activity that is no run yet.
     pub(crate) async fn access_before_run(&self, activity: &Activity) -> Result<Access, Failure> {
+        self.opened(activity, None, FOLDER_BEFORE_RUN.to_owned()).await
+    }
+
+    /// Of containers that the cluster lends: the one at `address`, or any, and there a folder of the caller's own.
+    async fn opened(&self, activity: &Activity, address: Option<&str>, lent_folder: String) -> Result<Access, Failure> {
         let staging = &activity.staging;
         if staging.kind == StagingType::FromCluster {
-            let lent = self.sinks.lend(activity, None).await?;
-            return Ok(Access::lent(staging, lent, FOLDER_BEFORE_RUN.to_owned()));
+            let lent = self.sinks.lend(activity, address).await?;
+            return Ok(Access::lent(staging, lent, lent_folder));
         }
         Access::open(staging, &self.identities, self.now()).await
     }
