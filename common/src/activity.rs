@@ -1228,7 +1228,6 @@ impl Staging {
     }
 }
 
-/// What went wrong in reading, as `origin: line L, column C: ...`, with the nearest known key.
 /// Reads settings, YAML or JSON. What is wrong is said with its line, and for an unknown key with the nearest known one.
 pub fn parse_settings<T: serde::de::DeserializeOwned>(text: &str, origin: &str) -> Result<T, Failure> {
     if text.len() > ACTIVITY_BYTES_MAX {
@@ -1244,6 +1243,7 @@ pub fn parse_settings<T: serde::de::DeserializeOwned>(text: &str, origin: &str) 
         .map_err(|e| Failure::settings(Code::SettingsInvalid, parse_message(&e, origin)))
 }
 
+/// What went wrong in reading, as `origin: line L, column C: ...`, with the nearest known key.
 fn parse_message(error: &serde_saphyr::Error, origin: &str) -> String {
     use serde_saphyr::{Error as E, MessageFormatter as _};
     let place = match error.location() {
