@@ -2,12 +2,13 @@
 
 use crate::output::CliError;
 use clap::Args;
+use ferry_common::address::leads_here;
 use reqwest::{
     Certificate, Method,
     header::{AUTHORIZATION, HeaderValue},
 };
 use serde_json::Value;
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same of what asks others first: a coordinator gives up after two minutes.
@@ -126,7 +127,7 @@ impl Api {
         let url = url.ok_or_else(|| {
             CliError::Usage(format!("coordinator address {address:?} must begin with http:// or https://"))
         })?;
-        let is_here = is_this_machine(&url);
+        let is_here = leads_here(&url);
         if token.is_some() && url.scheme() == "http" && !is_here {
             return Err(CliError::Usage(format!("{address}: a token is sent over https:// only, not in clear")));
         }
@@ -241,12 +242,4 @@ impl Api {
             self.address
         ))
     }
-}
-
-/// The address leads to this machine.
-pub(crate) fn is_this_machine(url: &reqwest::Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let host = host.trim_matches(['[', ']']);
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    })
 }

@@ -8,8 +8,7 @@ use crate::{
     summary,
 };
 use clap::Args as ClapArgs;
-use ferry_common::{activity::Activity, id::RunId};
-use ferry_kusto::auth::is_loopback;
+use ferry_common::{activity::Activity, address::leads_here, id::RunId};
 use ferry_node::read::Roots;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -161,8 +160,7 @@ const LENT: &str = "cluster";
 
 /// What `--staging` is when it is not given. A cluster on this machine may have no storage to lend, and reads folders.
 fn default_staging(endpoint: &str) -> Result<&'static str, CliError> {
-    let url = reqwest::Url::parse(endpoint).ok();
-    if url.as_ref().and_then(reqwest::Url::host_str).is_some_and(is_loopback) {
+    if reqwest::Url::parse(endpoint).is_ok_and(|url| leads_here(&url)) {
         let why = "--staging is needed for an endpoint on this machine: a folder that it reads, too";
         return Err(CliError::Usage(why.to_owned()));
     }

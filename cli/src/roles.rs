@@ -1,13 +1,12 @@
 //! `ferry coordinator`, `ferry node`, `ferry local-adx`: the long-running roles.
 
 use crate::{
-    api::is_this_machine,
     oidc::OidcArgs,
     output::{CliError, message},
     progress::interrupt,
 };
 use clap::Args;
-use ferry_common::{id::RuntimeName, spans, timetable::Timetable};
+use ferry_common::{address::leads_here, id::RuntimeName, spans, timetable::Timetable};
 use ferry_coordinator::{
     Coordinator, CoordinatorConfig, GivenCertificate, TlsConfig, raise_open_files, store::StorePlace,
 };
@@ -214,7 +213,7 @@ fn membership_of(args: &NodeArgs) -> Result<Option<MembershipConfig>, CliError> 
             token_file: args.token_file.clone(),
             authority: args.ca.clone(),
         })),
-        "http" if is_this_machine(&url) => Ok(None),
+        "http" if leads_here(&url) => Ok(None),
         "http" => Err(wrong("another machine is reached over https:// only; start the coordinator with --tls DIR")),
         _ => Err(wrong("must begin with https://, or with http:// on this machine")),
     }

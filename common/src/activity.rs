@@ -6,6 +6,7 @@ mod webhook;
 pub use webhook::Webhook;
 
 use crate::{
+    address::leads_here,
     failure::{Code, Failure},
     id::RuntimeName,
     scalar::ScalarType,
@@ -1161,11 +1162,9 @@ const STORAGE_SUFFIXES: [&str; 4] = [
 pub fn may_hear_secrets(container: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(container) else { return false };
     let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-    let bare = host.trim_matches(['[', ']']);
-    let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let is_plain_name = url.username().is_empty() && url.password().is_none();
     let is_azure = url.scheme() == "https" && STORAGE_SUFFIXES.iter().any(|suffix| host.ends_with(suffix));
-    is_plain_name && (is_here || is_azure)
+    is_plain_name && (leads_here(&url) || is_azure)
 }
 
 impl Staging {

@@ -2,6 +2,7 @@
 //! staging storage and time. Nothing here decides; nothing here belongs to one program alone.
 
 pub mod activity;
+pub mod address;
 pub mod clock;
 pub mod failure;
 pub mod id;

@@ -1,5 +1,7 @@
 //! Secrets in Key Vaults of Azure, as data: which addresses are some, and what a token for them is for. It asks nobody.
 
+use crate::address::leads_here;
+
 /// Azure's clouds: the end of vaults' names, what tokens for them are for, and who gives those.
 /// Source: Azure Key Vault, "Authentication, requests and responses"; Entra ID, "National clouds".
 const CLOUDS: [(&str, &str, &str); 3] = [
@@ -23,10 +25,7 @@ pub struct VaultSecret {
 
 /// The address leads to this machine.
 pub fn is_here(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-    let bare = host.trim_matches(['[', ']']);
-    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    reqwest::Url::parse(address).is_ok_and(|url| leads_here(&url))
 }
 
 impl VaultSecret {
@@ -41,7 +40,7 @@ impl VaultSecret {
         let wrong = |why: &str| format!("keyvault:https://NAME.vault.azure.net/secrets/SECRET is wanted: {why}");
         let url = reqwest::Url::parse(address).map_err(|e| wrong(&e.to_string()))?;
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-        let is_here = is_here(address);
+        let is_here = leads_here(&url);
         let is_whole = url.scheme() == "https" && url.port().is_none();
         let cloud = CLOUDS.iter().find(|(suffix, ..)| {
             // One name before the suffix: vaults have no more.

@@ -1,6 +1,7 @@
 //! Checked settings of a coordinator.
 
 use crate::store::{Role, StorePlace};
+use ferry_common::address::leads_here;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of a coordinator.
@@ -52,11 +53,9 @@ impl OidcConfig {
     /// The address may be believed: `https://`, or `http://` on this machine. Says what is wrong with it.
     pub fn check_address(address: &str) -> Result<(), String> {
         let url = reqwest::Url::parse(address).map_err(|e| format!("{address:?} is no address: {e}"))?;
-        let bare = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         match url.scheme() {
             "https" => Ok(()),
-            "http" if is_here => Ok(()),
+            "http" if leads_here(&url) => Ok(()),
             _ => Err(format!("{address:?} must begin with https://")),
         }
     }

@@ -2,11 +2,12 @@
 
 use super::{Finding, HostArgs};
 use crate::{
-    api::{NamedCoordinatorArg, is_this_machine},
+    api::NamedCoordinatorArg,
     output::{CliError, bytes},
 };
 use ferry_common::{
     activity::SecretRef,
+    address::leads_here,
     failure::with_causes,
     storage::{AzureBlobStorage, BlobWriter, StagingStorage as _, StorageError},
     trust::Proxies,
@@ -75,7 +76,7 @@ fn hosts(args: &HostArgs, coordinator: &NamedCoordinatorArg) -> Result<Vec<Host>
             hosts.push(Host { what, url, authorities: None });
         }
     }
-    if hosts.iter().any(|host| host.what != "coordinator" && !is_this_machine(&host.url)) {
+    if hosts.iter().any(|host| host.what != "coordinator" && !leads_here(&host.url)) {
         let authority = std::env::var("AZURE_AUTHORITY_HOST").unwrap_or_else(|_| ENTRA.to_owned());
         hosts.push(Host { what: "Entra ID", url: address("AZURE_AUTHORITY_HOST", &authority)?, authorities: None });
     }
@@ -122,7 +123,7 @@ fn client(host: &Host, believes_anybody: bool) -> Result<reqwest::Client, reqwes
         .timeout(TRY_TIMEOUT)
         .tls_info(true)
         .tls_danger_accept_invalid_certs(believes_anybody);
-    if is_this_machine(&host.url) {
+    if leads_here(&host.url) {
         builder = builder.no_proxy();
     }
     if let Some(authorities) = &host.authorities
@@ -181,7 +182,7 @@ async fn issuer_of_stranger(host: &Host) -> Option<String> {
 async fn look_at(host: &Host, proxies: &Proxies) -> Vec<Finding> {
     let name = format!("way to {}", host.what);
     let place = host.url.host_str().unwrap_or_default();
-    let proxy = if is_this_machine(&host.url) { None } else { proxies.of(host.url.as_str()) };
+    let proxy = if leads_here(&host.url) { None } else { proxies.of(host.url.as_str()) };
     let way = proxy.as_ref().map_or_else(|| format!("{place}, directly"), |proxy| format!("{place} through {proxy}"));
     match attempt(host).await {
         Ok(tried) if tried.status == 407 => {
@@ -252,7 +253,7 @@ fn judged_upload(rate: f64) -> Finding {
 /// Writes a blob as a node would, deletes it, and gives bytes a second.
 async fn upload(container: &str, secret: &str) -> Result<f64, CliError> {
     let url = address("--staging", container)?;
-    if url.scheme() != "https" && !is_this_machine(&url) {
+    if url.scheme() != "https" && !leads_here(&url) {
         return Err(CliError::Usage("--staging: a signature is sent over https:// only".to_owned()));
     }
     let sas = SecretRef { secret: secret.to_owned() }.resolve()?;

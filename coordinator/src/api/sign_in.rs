@@ -12,7 +12,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use ferry_common::activity::Secret;
+use ferry_common::{activity::Secret, address::is_this_machine};
 use std::{net::IpAddr, sync::Arc};
 
 /// What a route needs.
@@ -220,19 +220,18 @@ fn foreign(headers: &HeaderMap, uri: &Uri, guard: Guard) -> Option<&'static str>
     if guard.is_open && is_elsewhere && uri.path().starts_with("/api/") {
         return Some("a page of another site asks");
     }
-    if guard.is_open && !is_this_machine(host) {
+    if guard.is_open && !is_this_machine(name_of(host)) {
         return Some("without --tls the port answers to localhost and loopback addresses only");
     }
     None
 }
 
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
-    };
-    let name = name.trim_matches(['[', ']']);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 #[cfg(test)]
