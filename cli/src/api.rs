@@ -83,12 +83,6 @@ pub(crate) struct Api {
     token: Option<HeaderValue>,
 }
 
-/// A part of a path as it stands in an address.
-pub(crate) fn path_encoded(part: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    part.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
 impl Api {
     /// The coordinator that the command line names.
     pub(crate) fn new(to: &CoordinatorArg) -> Result<Self, CliError> {

@@ -2,12 +2,13 @@
 //! everything in it goes through redaction.
 
 use crate::{
-    api::{Api, NamedCoordinatorArg, path_encoded},
+    api::{Api, NamedCoordinatorArg},
     doctor,
     output::{self, CliError, OutputFormat, bytes, cell, message},
     redaction::{Redactor, secrets_of_environment},
 };
 use clap::Args as ClapArgs;
+use ferry_common::address::path_encoded;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use std::{

@@ -1,10 +1,11 @@
 //! `ferry nodes`: who copies.
 
 use crate::{
-    api::{Api, CoordinatorArg, path_encoded},
+    api::{Api, CoordinatorArg},
     output::{self, CliError, OutputFormat, cell, message},
 };
 use clap::{Args, Subcommand};
+use ferry_common::address::path_encoded;
 use serde_json::Value;
 
 /// `ferry nodes`

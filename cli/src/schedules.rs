@@ -1,10 +1,11 @@
 //! `ferry schedules`: activities that a coordinator runs again and again.
 
 use crate::{
-    api::{Api, CoordinatorArg, path_encoded},
+    api::{Api, CoordinatorArg},
     output::{self, CliError, OutputFormat, cell},
 };
 use clap::{Args, Subcommand};
+use ferry_common::address::path_encoded;
 use ferry_coordinator::Schedule;
 use serde_json::Value;
 use std::path::PathBuf;

@@ -1,11 +1,11 @@
 //! `ferry token`, `ferry tls`: what lets nodes and programs in.
 
 use crate::{
-    api::{Api, CoordinatorArg, path_encoded},
+    api::{Api, CoordinatorArg},
     output::{self, CliError, OutputFormat, cell, message},
 };
 use clap::{Args, Subcommand, ValueEnum};
-use ferry_common::id::RuntimeName;
+use ferry_common::{address::path_encoded, id::RuntimeName};
 use serde_json::json;
 use std::{num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
 

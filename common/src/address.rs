@@ -16,6 +16,12 @@ pub fn leads_here(url: &Url) -> bool {
     url.host_str().is_some_and(is_this_machine)
 }
 
+/// A part of a path as it stands in an address: a slash in it is none of the path.
+pub fn path_encoded(part: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    part.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +48,19 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_this_machine(host), is_here, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_path_stays_one_part() {
+        for (part, encoded) in [
+            ("node-1_a.b~c", "node-1_a.b~c"),
+            ("a/b", "a%2Fb"),
+            ("a b?c#d%", "a%20b%3Fc%23d%25"),
+            ("\u{e9}", "%C3%A9"),
+            ("", ""),
+        ] {
+            assert_eq!(path_encoded(part), encoded, "{part}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 use ferry_common::{
     activity::{Integrity, Secret, Staging, StagingType, may_hear_secrets},
+    address::path_encoded,
     clock::Millis,
     failure::{Code, Failure},
     id::{AttemptNumber, ChunkNumber, RunId, UnitNumber},
@@ -103,14 +104,8 @@ fn integrity_of(staging: &Staging, container: &str) -> unit::Integrity {
 }
 
 /// A blob's name in an address: slashes stay.
-fn path_encoded(name: &str) -> String {
-    name.bytes()
-        .map(|b| match b {
-            b'/' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        })
-        .collect()
+fn blob_path(name: &str) -> String {
+    name.split('/').map(path_encoded).collect::<Vec<_>>().join("/")
 }
 
 /// Names hosts of storage accounts beside Azure's own, with commas between: those of emulators and private clouds.
@@ -244,7 +239,7 @@ impl Access {
 
     /// What the cluster gets: it may read this blob until then.
     pub(crate) fn for_cluster(&self, blob: &str, expires: Millis) -> Result<IngestSource, Failure> {
-        let path = path_encoded(blob);
+        let path = blob_path(blob);
         Ok(match self {
             Self::Signed { container, key, .. } => {
                 let sas = container.signed(&key.signing()?, "r", Some(blob), expires);
