@@ -11,7 +11,7 @@ mod staging;
 use crate::{access::Access, core::Core, ingest};
 use ferry_common::{
     activity::Activity,
-    failure::{Failure, redact},
+    failure::{Failure, redact, with_causes},
 };
 use ferry_kusto::{Engine, KustoError};
 use serde::Serialize;
@@ -120,6 +120,17 @@ async fn in_time<T>(client: &dyn Engine, probe: impl Future<Output = Result<T, K
         why: format!("nothing came within {PROBE_TIMEOUT:?}"),
     };
     tokio::time::timeout(PROBE_TIMEOUT, probe).await.map_err(late)?
+}
+
+/// A client that asks other hosts: it follows no redirect, and takes no longer than a probe may.
+fn http_client() -> Result<reqwest::Client, String> {
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PROBE_TIMEOUT);
+    builder.build().map_err(without_address)
+}
+
+/// Why a host gave no answer. The address may hold a signature.
+fn without_address(error: reqwest::Error) -> String {
+    with_causes(&error.without_url())
 }
 
 /// An error of the cluster in safe words.

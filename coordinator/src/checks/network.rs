@@ -1,11 +1,10 @@
 //! The way to each host: which proxy, and whether its clock agrees with the coordinator's.
 
-use super::{Answer, Area, Check, PROBE_TIMEOUT};
+use super::{Answer, Area, Check, http_client, without_address};
 use crate::core::Core;
 use ferry_common::{
     activity::{Activity, AuthType},
     clock::Millis,
-    failure::with_causes,
     trust::Proxies,
 };
 use reqwest::{Url, header};
@@ -78,14 +77,9 @@ fn told(apart_ms: i64) -> String {
 /// How far the host's clock is ahead, in milliseconds. It tells whole seconds.
 async fn ask(core: &Core, mut url: Url) -> Result<i64, String> {
     url.set_query(None);
-    let why = |e: reqwest::Error| with_causes(&e.without_url());
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(PROBE_TIMEOUT)
-        .build()
-        .map_err(why)?;
+    let http = http_client()?;
     let sent = core.now();
-    let response = http.get(url).send().await.map_err(why)?;
+    let response = http.get(url).send().await.map_err(without_address)?;
     let date = response.headers().get(header::DATE).and_then(|value| value.to_str().ok());
     apart(date.ok_or("its answer has no Date")?, sent, core.now())
 }

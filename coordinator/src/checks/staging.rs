@@ -1,14 +1,14 @@
 //! Staging, by one small blob: nodes may write it, the cluster may read it, the coordinator may list and delete it, each with
 //! the signature that a copy would give them.
 
-use super::{Answer, Area, Check, Opened, PROBE_TIMEOUT, in_time, words};
+use super::{Answer, Area, Check, Opened, PROBE_TIMEOUT, http_client, in_time, without_address, words};
 use crate::{
     access::{Access, READ_TTL},
     core::Core,
 };
 use ferry_common::{
     activity::{Activity, Staging, StagingType},
-    failure::{Failure, with_causes},
+    failure::Failure,
     storage::{self, StorageError},
     unit::StagingTarget,
 };
@@ -226,16 +226,10 @@ fn blob_url(container: &str, blob: &str) -> Option<String> {
 
 /// Status and the first bytes of what is there. Errors hold no address.
 async fn get(url: &str) -> Result<(u16, Vec<u8>), String> {
-    let why = |e: reqwest::Error| with_causes(&e.without_url());
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(PROBE_TIMEOUT)
-        .build()
-        .map_err(why)?;
-    let mut response = http.get(url).send().await.map_err(why)?;
+    let mut response = http_client()?.get(url).send().await.map_err(without_address)?;
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(why)? {
+    while let Some(piece) = response.chunk().await.map_err(without_address)? {
         body.extend_from_slice(&piece);
         if body.len() > READ_BYTES_MAX {
             break;
