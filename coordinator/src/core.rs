@@ -7,7 +7,7 @@ use crate::{
     identities::Identities,
     meters::Meters,
     state::{Refused, run::RunEvent},
-    store::{RunRow, Store, StoreError, Telling, Totals, Write},
+    store::{NodeRow, RunRow, Store, StoreError, Telling, Totals, Write},
     timeline::Timelines,
 };
 use async_trait::async_trait;
@@ -208,6 +208,12 @@ impl Core {
 
     pub(crate) fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// Nodes that were heard within that time, lost ones included.
+    pub(crate) async fn nodes_seen(&self, within: Duration) -> Result<Vec<NodeRow>, StoreError> {
+        let within_ms = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
+        self.store.nodes(Millis(self.now().0.saturating_sub(within_ms))).await
     }
 
     /// Rings the bell: duties look again.

@@ -15,7 +15,6 @@ use crate::{
 };
 use ferry_common::{
     activity::{Activity, Settings},
-    clock::Millis,
     failure::{Code, Failure, Retry, with_causes},
     id::{AttemptNumber, LeaseToken, NodeId, UnitNumber},
     link::PAGE_FILES_MAX,
@@ -159,8 +158,7 @@ impl Core {
         if own == 0 {
             return Ok(false);
         }
-        let since = Millis(self.now().0 - i64::try_from(SPREAD_SILENCE_MAX.as_millis()).unwrap_or(0));
-        let nodes = self.store.nodes(since).await?;
+        let nodes = self.nodes_seen(SPREAD_SILENCE_MAX).await?;
         Ok(nodes.iter().any(|other| {
             let takes_work = !other.has_left && !other.is_draining && other.runtime == node.runtime;
             other.id != node.id && takes_work && held(&other.id) < own.min(other.slots)

@@ -2,7 +2,7 @@
 //! Nothing here counts by run: runs come and go. `docs/metrics.md` lists everything.
 
 use crate::{core::Core, report, state::run::RunState, store::StoreError};
-use ferry_common::{clock::Millis, spans};
+use ferry_common::spans;
 use prometheus_client::{
     encoding::{
         EncodeLabelSet,
@@ -12,9 +12,6 @@ use prometheus_client::{
     registry::Registry,
 };
 use std::{sync::atomic::AtomicU64, time::Duration};
-
-/// Nodes that were silent for longer are told of no more.
-const NODES_SEEN_WITHIN: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Runtime {
@@ -79,8 +76,7 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
 
     let nodes = Family::<RuntimeState, Gauge>::default();
     let (slots, busy) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
-    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-    for node in report::node_views(core, core.store.nodes(since).await?).await? {
+    for node in report::node_views(core, core.nodes_seen(report::NODES_COUNTED_FOR).await?).await? {
         let (name, state) = (node.runtime.clone(), node.state.to_owned());
         nodes.get_or_create(&RuntimeState { runtime: name, state }).inc();
         if node.state == "Ready" {

@@ -32,8 +32,10 @@ const COMMANDS_MAX: u32 = 10_000;
 const ERRORS_MAX: u32 = 100;
 /// Data integration units that one slot stands for: Data Factory runs one machine for every four.
 const DIU_PER_SLOT: u32 = 4;
-/// A node that was not heard for this long is lost.
-const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
+/// Nodes that were silent for longer are counted no more, in metrics and checks; the lists of the API show them for a day.
+pub(crate) const NODES_COUNTED_FOR: Duration = Duration::from_secs(3600);
+/// A node that was not heard for this long is lost, and not counted on.
+pub(crate) const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// A failure, and what to do about it.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use ferry_common::{clock::Millis, id::RuntimeName};
+use ferry_common::id::RuntimeName;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use utoipa::ToSchema;
@@ -131,8 +131,7 @@ pub(super) async fn revoke_node(
     let door = office.door()?;
     let mut found = door.store.identities(&name).await?;
     // Nodes are shown by the name that they register with, which may be another than they joined with.
-    let since = Millis(office.core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-    for node in office.core.store.nodes(since).await? {
+    for node in office.core.nodes_seen(NODES_SEEN_WITHIN).await? {
         if let Some(identity) = node.identity.filter(|_| node.name == name || node.id.as_str() == name)
             && found.iter().all(|known| known.id != identity)
         {

@@ -3,7 +3,7 @@
 
 use super::NODES_SEEN_WITHIN;
 use crate::{core::Core, report, store::StoreError};
-use ferry_common::{clock::Millis, id::RunId};
+use ferry_common::id::RunId;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -158,8 +158,7 @@ impl Newsroom {
         {
             return Ok((last.nodes.clone(), last.nodes_seen.clone()));
         }
-        let since = Millis(self.core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-        let views = report::node_views(&self.core, self.core.store.nodes(since).await?).await?;
+        let views = report::node_views(&self.core, self.core.nodes_seen(NODES_SEEN_WITHIN).await?).await?;
         let count = views.len();
         let full = format!("{{\"nodes\":{}}}", json_of(&views)?);
         // That a node was heard once more is no news.

@@ -15,7 +15,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use ferry_common::clock::Millis;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
@@ -27,8 +26,7 @@ pub(super) struct NodesView {
 }
 
 async fn nodes_of(core: &Core) -> Result<Vec<NodeView>, Problem> {
-    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-    Ok(report::node_views(core, core.store.nodes(since).await?).await?)
+    Ok(report::node_views(core, core.nodes_seen(NODES_SEEN_WITHIN).await?).await?)
 }
 
 /// Lists the nodes that were heard within a day.
@@ -54,8 +52,7 @@ pub(super) async fn drain_node(
     State(core): State<Arc<Core>>,
     Path(name): Path<String>,
 ) -> Result<Json<NodesView>, Problem> {
-    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-    let mut nodes = core.store.nodes(since).await?;
+    let mut nodes = core.nodes_seen(NODES_SEEN_WITHIN).await?;
     nodes.retain(|n| !n.has_left && (n.name == name || n.id.as_str() == name));
     if nodes.is_empty() {
         return Err(not_found("node", &name));

@@ -2,13 +2,11 @@
 
 use super::{Answer, Area, Check};
 use crate::{core::Core, report, store::StoreError};
-use ferry_common::{activity::Activity, clock::Millis};
+use ferry_common::activity::Activity;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Nodes that were silent for longer are not told of.
-const NODES_SEEN_WITHIN: Duration = Duration::from_secs(3600);
 /// A store that takes longer to answer holds everything up.
 const STORE_SLOW: Duration = Duration::from_millis(500);
 
@@ -18,8 +16,7 @@ pub(super) async fn look(core: &Core, activity: &Activity) -> Vec<Check> {
 }
 
 async fn nodes(core: &Core) -> Result<Vec<Value>, StoreError> {
-    let since = Millis(core.now().0 - NODES_SEEN_WITHIN.as_millis() as i64);
-    let views = report::node_views(core, core.store.nodes(since).await?).await?;
+    let views = report::node_views(core, core.nodes_seen(report::NODES_COUNTED_FOR).await?).await?;
     Ok(views.into_iter().map(|view| json!(view)).collect())
 }
 

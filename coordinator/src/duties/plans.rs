@@ -9,12 +9,12 @@ use crate::{
         preflight::{self, Looked},
     },
     planner::{Plan, PlannedMapping, TableSchema},
+    report::NODE_LOST_AFTER,
     state::run::RunState,
     store::{RunRow, StoreError, UnitRow},
 };
 use ferry_common::{
     activity::{Activity, FormatType, Shape},
-    clock::Millis,
     failure::{Code, Failure},
     id::{RunId, UnitNumber},
     plan::{ColumnFrom, CopyPlan, StagedFormat},
@@ -27,8 +27,6 @@ use std::time::Duration;
 const UNITS_AT_ONCE: u32 = 200;
 /// Larger sets of files are not held against each other by name.
 const FILES_COMPARED_MAX: u64 = 100_000;
-/// A node that was not heard for this long is not counted on.
-const NODE_SEEN_WITHIN: Duration = Duration::from_secs(30);
 /// Runs among which one is looked for that tells how fast the cluster is.
 const PAST_RUNS_MAX: u32 = 50;
 /// What such a run must have had: less tells nothing of a rate.
@@ -116,9 +114,8 @@ async fn compared(core: &Core, run: &RunRow, expected: &Expected) -> Result<Opti
 
 /// Under which conditions the run would go now.
 async fn conditions(core: &Core, run: &RunRow) -> Result<Conditions, StoreError> {
-    let since = Millis(core.now().0.saturating_sub(NODE_SEEN_WITHIN.as_millis() as i64));
     let runtime = &run.activity.source.connect_via;
-    let mut nodes = core.store.nodes(since).await?;
+    let mut nodes = core.nodes_seen(NODE_LOST_AFTER).await?;
     nodes.retain(|node| !node.has_left && !node.is_draining && node.runtime == *runtime);
     Ok(Conditions {
         nodes_ready: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
