@@ -11,11 +11,7 @@ use clap::Args as ClapArgs;
 use ferry_common::{activity::Activity, id::RuntimeName};
 use ferry_node::read::Roots;
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
-
-/// How long the embedded node may take to register.
-const NODE_WAIT_MAX: Duration = Duration::from_secs(10);
-const NODE_LOOK: Duration = Duration::from_millis(50);
+use std::path::PathBuf;
 
 /// `ferry check`
 #[derive(ClapArgs)]
@@ -140,16 +136,7 @@ async fn check_here(mut activity: Activity, tries: bool) -> Result<Value, CliErr
     let embedding = Embedding { store: &store, roots, nodes: 1, slots: 1 };
     let work = async |address: String| {
         let api = Api::embedded(&address)?;
-        let registered = async {
-            while api.get("/nodes").await?["nodes"].as_array().is_none_or(Vec::is_empty) {
-                tokio::time::sleep(NODE_LOOK).await;
-            }
-            Ok::<_, CliError>(())
-        };
-        // Without one the check says so.
-        if let Ok(result) = tokio::time::timeout(NODE_WAIT_MAX, registered).await {
-            result?;
-        }
+        embedded::wait_for_nodes(&api, 1).await?;
         ask(&api, &activity, tries).await
     };
     embedded::within(embedding, activity.source.connect_via.clone(), work).await

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long an interrupted run may take to end in good order.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long nodes may take to register: a plan counts them.
-const NODES_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long nodes may take to register.
+const NODES_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often they are looked for.
 const NODES_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -65,17 +65,15 @@ pub(crate) async fn plan(embedding: Embedding<'_>, activity: &Activity) -> Resul
     within(embedding, runtime, made).await
 }
 
-/// Waits until all nodes are there, or for a while.
-async fn wait_for_nodes(api: &Api, wanted: usize) -> Result<(), CliError> {
-    let mut waited = Duration::ZERO;
-    while waited < NODES_WAIT_MAX {
-        if api.get("/nodes").await?["nodes"].as_array().is_some_and(|nodes| nodes.len() >= wanted) {
-            return Ok(());
+/// Waits until all nodes are there, or for a while: plans and checks count them, and say so if some are missing.
+pub(crate) async fn wait_for_nodes(api: &Api, wanted: usize) -> Result<(), CliError> {
+    let registered = async {
+        while api.get("/nodes").await?["nodes"].as_array().is_none_or(|nodes| nodes.len() < wanted) {
+            tokio::time::sleep(NODES_LOOK_INTERVAL).await;
         }
-        tokio::time::sleep(NODES_LOOK_INTERVAL).await;
-        waited += NODES_LOOK_INTERVAL;
-    }
-    Ok(())
+        Ok::<_, CliError>(())
+    };
+    tokio::time::timeout(NODES_WAIT_MAX, registered).await.unwrap_or(Ok(()))
 }
 
 /// Does some work with the API of an embedded coordinator, whose nodes are of that integration runtime, and ends them all.
