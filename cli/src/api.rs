@@ -2,7 +2,7 @@
 
 use crate::output::CliError;
 use clap::Args;
-use ferry_common::address::leads_here;
+use ferry_common::{address::leads_here, failure::with_causes};
 use reqwest::{
     Certificate, Method,
     header::{AUTHORIZATION, HeaderValue},
@@ -34,6 +34,17 @@ pub(crate) struct CoordinatorArg {
     ca: Option<PathBuf>,
 }
 
+impl CoordinatorArg {
+    /// The authorities that its certificate may be by. `None`: those that this machine believes.
+    pub(crate) fn authorities(&self) -> Result<Option<Vec<Certificate>>, CliError> {
+        let Some(file) = &self.ca else { return Ok(None) };
+        let failed = |why: String| CliError::Usage(format!("--ca {}: {why}", file.display()));
+        let pem = std::fs::read(file).map_err(|e| failed(e.to_string()))?;
+        let authorities = Certificate::from_pem_bundle(&pem).map_err(|e| failed(with_causes(&e)))?;
+        Ok(Some(authorities))
+    }
+}
+
 /// The same for commands that also work without a coordinator: it is asked only if it is named.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NamedCoordinatorArg {
@@ -58,11 +69,6 @@ impl NamedCoordinatorArg {
     /// The coordinator that is named, or the one that is there by default.
     pub(crate) fn or_default(&self) -> CoordinatorArg {
         self.named().unwrap_or_else(|| self.at(DEFAULT_COORDINATOR.to_owned()))
-    }
-
-    /// File with the authority of its certificate.
-    pub(crate) fn ca(&self) -> Option<&PathBuf> {
-        self.ca.as_ref()
     }
 
     /// File with the token.
@@ -99,12 +105,7 @@ impl Api {
             value.set_sensitive(true);
             Ok::<_, CliError>(value)
         });
-        let authorities = to.ca.as_ref().map(|file| {
-            let failed = |why: String| CliError::Usage(format!("--ca {}: {why}", file.display()));
-            let pem = std::fs::read(file).map_err(|e| failed(e.to_string()))?;
-            Certificate::from_pem_bundle(&pem).map_err(|e| failed(ferry_common::failure::with_causes(&e)))
-        });
-        Self::open(&to.coordinator, token.transpose()?, authorities.transpose()?)
+        Self::open(&to.coordinator, token.transpose()?, to.authorities()?)
     }
 
     /// A coordinator of this process.
@@ -133,7 +134,7 @@ impl Api {
         if let Some(authorities) = authorities {
             builder = builder.tls_certs_only(authorities);
         }
-        let http = builder.build().map_err(|e| CliError::Failed(ferry_common::failure::with_causes(&e)))?;
+        let http = builder.build().map_err(|e| CliError::Failed(with_causes(&e)))?;
         Ok(Self { http, address: address.trim_end_matches('/').to_owned(), token })
     }
 
@@ -223,7 +224,7 @@ impl Api {
 
     fn unreachable(&self, error: reqwest::Error) -> CliError {
         let is_connect = error.is_connect();
-        let why = ferry_common::failure::with_causes(&error.without_url());
+        let why = with_causes(&error.without_url());
         if why.contains("certificate") {
             return CliError::Failed(format!(
                 "coordinator {}: its certificate is not believed ({why}); name its authority with --ca",

@@ -60,13 +60,8 @@ fn address(flag: &str, text: &str) -> Result<Url, CliError> {
 fn hosts(args: &HostArgs, coordinator: &NamedCoordinatorArg) -> Result<Vec<Host>, CliError> {
     let mut hosts = Vec::new();
     if let Some(named) = coordinator.named() {
-        let authorities = coordinator.ca().map(|file| {
-            let failed = |why: String| CliError::Usage(format!("--ca {}: {why}", file.display()));
-            let pem = std::fs::read(file).map_err(|e| failed(e.to_string()))?;
-            Certificate::from_pem_bundle(&pem).map_err(|e| failed(with_causes(&e)))
-        });
         let url = address("--coordinator", &named.coordinator)?;
-        hosts.push(Host { what: "coordinator", url, authorities: authorities.transpose()? });
+        hosts.push(Host { what: "coordinator", url, authorities: named.authorities()? });
     }
     for (what, flag, text) in [("cluster", "--endpoint", &args.endpoint), ("staging", "--staging", &args.staging)] {
         if let Some(text) = text {
