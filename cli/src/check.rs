@@ -2,6 +2,7 @@
 
 use crate::{
     api::{Api, CoordinatorArg},
+    copy,
     embedded::{self, Embedding},
     output::{self, CliError, OutputFormat, cell, message},
     query::AuthArg,
@@ -65,32 +66,16 @@ struct PlaceArgs {
 }
 
 impl PlaceArgs {
-    fn staging(&self, place: &str) -> Result<Value, CliError> {
-        if !(place.starts_with("http://") || place.starts_with("https://")) {
-            return Ok(json!({"type": "FileSystem", "folderPath": std::path::absolute(place)?}));
-        }
-        let mut staging = json!({"type": "AzureBlob", "container": place});
-        match (&self.staging_key, &self.staging_sas) {
-            (Some(key), _) => staging["accountKey"] = json!({"secret": key}),
-            (_, Some(sas)) => staging["sas"] = json!({"secret": sas}),
-            _ if self.auth.is_entra() => staging["auth"] = self.auth.to_activity()?,
-            _ => {
-                let why = "a blob container needs --staging-key or --staging-sas, or an --auth that opens storage, too";
-                return Err(CliError::Usage(why.to_owned()));
-            }
-        }
-        Ok(staging)
-    }
-
     /// An activity with this sink and staging, and a source that nobody looks at; `None` without an endpoint.
     fn activity(&self) -> Result<Option<Activity>, CliError> {
         let (Some(endpoint), Some(staging)) = (&self.endpoint, &self.staging) else { return Ok(None) };
+        let staging = copy::staging_at(staging, self.staging_key.as_deref(), self.staging_sas.as_deref(), self.auth)?;
         let activity = json!({
             "name": "check",
             "source": {"type": "FileSystem", "folderPath": "/", "format": {"type": "DelimitedText"}},
             "sink": {"type": "AzureDataExplorer", "endpoint": endpoint, "database": self.database, "table": self.table,
                      "auth": self.auth.to_activity()?},
-            "staging": self.staging(staging)?,
+            "staging": staging,
         });
         Ok(Some(Activity::parse(&activity.to_string(), "ferry check")?))
     }

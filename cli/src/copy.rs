@@ -4,7 +4,7 @@ use crate::{
     embedded::{self, Embedding},
     output::{CliError, OutputFormat},
     plan,
-    query::DatabaseArgs,
+    query::{AuthArg, DatabaseArgs},
     summary,
 };
 use clap::Args as ClapArgs;
@@ -172,29 +172,37 @@ fn staging_of(args: &Args) -> Result<Value, CliError> {
         Some(staging) => staging.as_str(),
         None => default_staging(&args.database.endpoint)?,
     };
-    let is_url = staging.starts_with("http://") || staging.starts_with("https://");
-    if !is_url && (args.staging_key.is_some() || args.staging_sas.is_some()) {
+    if !is_container(staging) && (args.staging_key.is_some() || args.staging_sas.is_some()) {
         let why = "--staging-key and --staging-sas go with the address of a blob container in --staging";
         return Err(CliError::Usage(why.to_owned()));
     }
     if staging == LENT {
         return Ok(json!({"type": "FromCluster"}));
     }
-    if is_url {
-        return match (&args.staging_key, &args.staging_sas) {
-            (Some(key), _) => Ok(json!({"type": "AzureBlob", "container": staging, "accountKey": {"secret": key}})),
-            (_, Some(sas)) => Ok(json!({"type": "AzureBlob", "container": staging, "sas": {"secret": sas}})),
-            _ if args.database.auth.is_entra() => {
-                Ok(json!({"type": "AzureBlob", "container": staging, "auth": args.database.auth.to_activity()?}))
-            }
-            _ => Err(CliError::Usage(
-                "a blob container needs --staging-key or --staging-sas, or an --auth that opens storage, too"
-                    .to_owned(),
-            )),
-        };
+    staging_at(staging, args.staging_key.as_deref(), args.staging_sas.as_deref(), args.database.auth)
+}
+
+fn is_container(staging: &str) -> bool {
+    staging.starts_with("http://") || staging.starts_with("https://")
+}
+
+/// Staging in a blob container, opened by a key, a signature or else whoever signs in; or in a folder.
+pub(crate) fn staging_at(place: &str, key: Option<&str>, sas: Option<&str>, auth: AuthArg) -> Result<Value, CliError> {
+    if !is_container(place) {
+        let folder = std::path::absolute(place)?;
+        return Ok(json!({"type": "FileSystem", "folderPath": text(&folder)?}));
     }
-    let folder = std::path::absolute(staging)?;
-    Ok(json!({"type": "FileSystem", "folderPath": text(&folder)?}))
+    let mut staging = json!({"type": "AzureBlob", "container": place});
+    match (key, sas) {
+        (Some(key), _) => staging["accountKey"] = json!({"secret": key}),
+        (_, Some(sas)) => staging["sas"] = json!({"secret": sas}),
+        _ if auth.is_entra() => staging["auth"] = auth.to_activity()?,
+        _ => {
+            let why = "a blob container needs --staging-key or --staging-sas, or an --auth that opens storage, too";
+            return Err(CliError::Usage(why.to_owned()));
+        }
+    }
+    Ok(staging)
 }
 
 fn activity_of(args: &Args, named: &Named) -> Result<Activity, CliError> {
