@@ -54,8 +54,8 @@ struct PlaceArgs {
     /// How to sign in.
     #[arg(long, value_enum, default_value_t)]
     auth: AuthArg,
-    /// Where chunks would wait: an absolute folder, or the address of a blob container.
-    #[arg(long, value_name = "DIR|URL", requires = "endpoint")]
+    /// Where chunks would wait: an absolute folder, the address of a blob container, or `cluster` for one that it lends.
+    #[arg(long, value_name = "DIR|URL|cluster", requires = "endpoint")]
     staging: Option<String>,
     /// Key of the storage account: `env:NAME` or `file:PATH`.
     #[arg(long, value_name = "SECRET", requires = "staging")]
@@ -211,6 +211,7 @@ fn judge(found: &Value) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferry_common::activity::StagingType;
 
     fn place() -> PlaceArgs {
         PlaceArgs {
@@ -229,6 +230,8 @@ mod tests {
         let activity = place().activity().unwrap().unwrap();
         assert_eq!((activity.sink.database.as_str(), activity.staging.folder_path.as_deref()), ("D", Some("/tmp")));
         let container = Some("https://acct.blob.core.windows.net/staging".to_owned());
+        let lent = PlaceArgs { staging: Some("cluster".to_owned()), ..place() }.activity().unwrap().unwrap();
+        assert_eq!(lent.staging.kind, StagingType::FromCluster);
         let open = PlaceArgs { staging: container.clone(), ..place() };
         assert!(matches!(open.activity(), Err(CliError::Usage(_))));
         let keyed = PlaceArgs { staging: container.clone(), staging_key: Some("env:KEY".to_owned()), ..place() };

@@ -176,9 +176,6 @@ fn staging_of(args: &Args) -> Result<Value, CliError> {
         let why = "--staging-key and --staging-sas go with the address of a blob container in --staging";
         return Err(CliError::Usage(why.to_owned()));
     }
-    if staging == LENT {
-        return Ok(json!({"type": "FromCluster"}));
-    }
     staging_at(staging, args.staging_key.as_deref(), args.staging_sas.as_deref(), args.database.auth)
 }
 
@@ -186,8 +183,12 @@ fn is_container(staging: &str) -> bool {
     staging.starts_with("http://") || staging.starts_with("https://")
 }
 
-/// Staging in a blob container, opened by a key, a signature or else whoever signs in; or in a folder.
+/// Staging in a container that the cluster lends; in one of one's own, opened by a key, a signature or else whoever signs
+/// in; or in a folder.
 pub(crate) fn staging_at(place: &str, key: Option<&str>, sas: Option<&str>, auth: AuthArg) -> Result<Value, CliError> {
+    if place == LENT {
+        return Ok(json!({"type": "FromCluster"}));
+    }
     if !is_container(place) {
         let folder = std::path::absolute(place)?;
         return Ok(json!({"type": "FileSystem", "folderPath": text(&folder)?}));

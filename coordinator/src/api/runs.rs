@@ -118,7 +118,7 @@ pub(super) struct ListQuery {
     /// So many at most; default 50, and never more than 1000.
     #[param(minimum = 1)]
     limit: Option<u32>,
-    /// `Active` (not ended), `Succeeded`, `Failed` or `Cancelled`.
+    /// `Active` (not ended), `Succeeded`, `Failed`, `Cancelled` or `Planned`.
     state: Option<String>,
     /// Only runs older than this one: `next` of the page before.
     before: Option<String>,
@@ -151,8 +151,11 @@ pub(super) async fn list_runs(
         Some("Succeeded") => Some(RunsIn::State("Succeeded")),
         Some("Failed") => Some(RunsIn::State("Failed")),
         Some("Cancelled") => Some(RunsIn::State("Cancelled")),
+        Some("Planned") => Some(RunsIn::State("Planned")),
         Some(other) => {
-            return Err(bad_request(format!("state {other:?} is none of Active, Succeeded, Failed, Cancelled")));
+            return Err(bad_request(format!(
+                "state {other:?} is none of Active, Succeeded, Failed, Cancelled, Planned"
+            )));
         }
     };
     let before = match given(&query.before) {
