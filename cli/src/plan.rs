@@ -227,6 +227,7 @@ fn facts(plan: &Value) -> Vec<(&'static str, String)> {
         ("rows", about(counted("/estimate/rows"))),
         ("data written", about(sized("/estimate/dataWritten"))),
         ("staged", about(sized("/estimate/stagedBytes"))),
+        ("listing", about(timed("/estimate/planningSeconds"))),
         (
             "stage 1, copy",
             format!(
@@ -236,11 +237,23 @@ fn facts(plan: &Value) -> Vec<(&'static str, String)> {
                 counted("/estimate/nodesReady")
             ),
         ),
-        ("stage 2, ingest", about(timed("/estimate/stage2Seconds"))),
+        ("stage 2, ingest", about(timed("/estimate/stage2Seconds")) + &stage2_basis(plan)),
         ("in all", about(timed("/estimate/totalSeconds"))),
         ("basis", cell(&plan["estimate"]["basis"])),
         ("fingerprint", plan["fingerprint"].as_str().unwrap_or(UNKNOWN).to_owned()),
     ]
+}
+
+/// Whether the time of stage 2 was measured; empty where the plan does not say.
+fn stage2_basis(plan: &Value) -> String {
+    let stage2 = &plan["estimate"]["stage2"];
+    match stage2["basis"].as_str() {
+        Some("measured") => {
+            format!(", measured in {} commands", count(stage2["measuredCommands"].as_u64().unwrap_or(0)))
+        }
+        Some(_) => ", assumed, not measured".to_owned(),
+        None => String::new(),
+    }
 }
 
 /// What is to be said beside the figures.
@@ -308,7 +321,24 @@ mod tests {
         assert_eq!(fact("rows"), "about 10");
         assert_eq!(fact("stage 1, copy"), "about 1h 2m 5s with 2 slots; 1 nodes are ready");
         assert_eq!(fact("stage 2, ingest"), "not known");
+        assert_eq!(fact("listing"), "not known");
         assert_eq!(fact("staged as"), "csv, passThrough: because");
+    }
+
+    #[test]
+    fn what_was_measured_is_told_from_what_is_assumed() {
+        let mut plan = plan();
+        plan["estimate"]["stage2Seconds"] = json!(12.0);
+        for (stage2, expected) in [
+            (json!({"basis": "measured", "measuredCommands": 1200}), "about 12.0 s, measured in 1,200 commands"),
+            (json!({"basis": "assumed", "measuredCommands": 0}), "about 12.0 s, assumed, not measured"),
+            // A coordinator of an older release.
+            (Value::Null, "about 12.0 s"),
+        ] {
+            plan["estimate"]["stage2"] = stage2;
+            let facts = facts(&plan);
+            assert!(facts.contains(&("stage 2, ingest", expected.to_owned())), "{facts:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! How long a copy may take, and what to think of before it begins. Pure: what was measured comes in, and the basis of every
 //! figure goes out with it. What nothing is known of stays unknown.
 
-use crate::{fingerprint::FilesSum, packing::is_archive, store::UnitRow};
+use crate::{
+    fingerprint::FilesSum,
+    pace::{self, Stage2, Work},
+    packing::is_archive,
+    store::{PaceRow, UnitRow},
+};
 use ferry_common::{
-    activity::{Activity, FormatType, Ingestion, Publish},
+    activity::{Activity, FormatType, Publish},
     unit::{Scope, Trial},
 };
 use serde::Serialize;
@@ -11,12 +16,9 @@ use std::time::Duration;
 
 /// Largest files that a plan names.
 const LARGEST_MAX: usize = 10;
-/// What Microsoft estimates for Data Factory's sink: 11 to 13 MB a second. A figure from a manual, not measured by anybody
-/// here.
+/// From this size on copying is what Microsoft advises; below it, commands.
 ///
 /// Source: "Azure Data Explorer integration with Azure Data Factory", 2019-11-14.
-const VENDOR_BYTES_PER_SECOND: f64 = 12e6;
-/// From this size on copying is what the same page advises; below it, commands.
 const COPY_BYTES_MIN: u64 = 1_000_000_000;
 /// Round trips that are longer lead to another region.
 const LATENCY_MAX: Duration = Duration::from_millis(50);
@@ -110,14 +112,6 @@ pub(crate) struct Cluster {
     pub(crate) staging_latency: Option<Duration>,
 }
 
-/// How fast an earlier run was ingested.
-#[derive(Debug, Clone)]
-pub(crate) struct PastRate {
-    pub(crate) run: String,
-    /// Of records before compression.
-    pub(crate) bytes_per_second: f64,
-}
-
 /// Under which conditions a run would go.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conditions {
@@ -126,8 +120,12 @@ pub(crate) struct Conditions {
     /// Their slots, whoever holds them now.
     pub(crate) slots_ready: u32,
     pub(crate) cluster: Cluster,
-    /// The last run against the same cluster that was large enough to tell.
-    pub(crate) past: Option<PastRate>,
+    /// How commands of earlier runs into the same database went.
+    pub(crate) pace: Option<PaceRow>,
+    /// Commands that a run has in flight at once at most.
+    pub(crate) commands_at_once: u32,
+    /// What listing the source and looking at the sink took now.
+    pub(crate) planning: Option<Duration>,
 }
 
 /// How long a copy may take. Seconds and bytes are rough; `basis` says what they rest on.
@@ -137,9 +135,13 @@ pub(crate) struct Estimate {
     pub(crate) rows: Option<u64>,
     pub(crate) data_written: Option<u64>,
     pub(crate) staged_bytes: Option<u64>,
+    /// Until stage 1 begins.
+    pub(crate) planning_seconds: Option<f64>,
     pub(crate) stage1_seconds: Option<f64>,
     pub(crate) stage2_seconds: Option<f64>,
+    /// All three.
     pub(crate) total_seconds: Option<f64>,
+    pub(crate) stage2: Option<Stage2>,
     pub(crate) slots: u64,
     pub(crate) nodes_ready: u32,
     pub(crate) basis: String,
@@ -204,37 +206,25 @@ pub(crate) fn estimate(
     } else {
         basis.push("stage 1: no node of the integration runtime is ready".to_owned());
     }
-    let (rate, text) = ingest_rate(activity, survey.chunks, conditions);
-    estimate.stage2_seconds = Some(rounded(written / rate));
-    basis.push(text);
-    estimate.total_seconds = estimate.stage1_seconds.zip(estimate.stage2_seconds).map(|(one, two)| rounded(one + two));
+    let largest = survey.unit_bytes_max as f64 * ratios.written;
+    let largest = largest.min(activity.settings.chunk_bytes_max() as f64);
+    let work = Work { commands: survey.chunks, bytes: written, largest };
+    let (known, cluster) = (conditions.pace.as_ref(), &conditions.cluster);
+    let (at_once, is_told) = (conditions.commands_at_once, cluster.capacity.is_some());
+    let stage2 = pace::stage2(&activity.sink, work, known, at_once, is_told, cluster.latency);
+    basis.push(stage2.words.clone());
+    let planning = conditions.planning.map(|took| rounded(took.as_secs_f64()));
+    estimate.planning_seconds = planning;
+    estimate.stage2_seconds = Some(rounded(stage2.seconds));
+    estimate.stage2 = Some(Stage2 {
+        command_seconds: rounded(stage2.command_seconds),
+        publish_seconds: stage2.publish_seconds.map(rounded),
+        ..stage2
+    });
+    let stages = estimate.stage1_seconds.zip(estimate.stage2_seconds);
+    estimate.total_seconds = stages.map(|(one, two)| rounded(planning.unwrap_or(0.0) + one + two));
     estimate.basis = basis.join(". ") + ".";
     estimate
-}
-
-/// Bytes of records a second that the cluster takes, and where that is from.
-fn ingest_rate(activity: &Activity, chunks: u64, conditions: &Conditions) -> (f64, String) {
-    let vendor = "12 MB/s, which is what Microsoft's manual of 2019 estimates for Data Factory's sink (11-13 MB/s), and was not \
-                  measured here";
-    let (rate, mut text) = match (&conditions.past, conditions.cluster.capacity) {
-        (Some(past), _) => {
-            let rate = past.bytes_per_second.max(1.0);
-            (rate, format!("stage 2: {:.1} MB/s, as measured in run {} into the same cluster", rate / 1e6, past.run))
-        }
-        (None, Some(capacity)) => {
-            let at_once = u64::from(capacity).min(chunks).max(1);
-            let rate = at_once as f64 * VENDOR_BYTES_PER_SECOND;
-            (rate, format!("stage 2: {at_once} commands at once, as the cluster's capacity allows, each at {vendor}"))
-        }
-        (None, None) => (
-            VENDOR_BYTES_PER_SECOND,
-            format!("stage 2: the cluster does not tell its capacity; all commands at {vendor}"),
-        ),
-    };
-    if activity.sink.ingestion == Ingestion::Queued {
-        text += "; with sink.ingestion: queued the cluster may wait some minutes before it begins";
-    }
-    (rate, text)
 }
 
 fn rounded(seconds: f64) -> f64 {
@@ -360,8 +350,9 @@ fn can_be_split(activity: &Activity, survey: &Survey) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::UnitRow;
+    use crate::store::{PaceKey, PaceSums};
     use ferry_common::{
+        clock::Millis,
         id::UnitNumber,
         unit::{Counters, FileRange, FileVersion},
     };
@@ -460,21 +451,35 @@ mod tests {
     fn ingestion_is_estimated_from_the_best_that_is_known_and_says_so() {
         let ratios = Ratios::of(Some(&trial()), false);
         let seen = survey(&[unit(1, 60_000_000)], Some(2.0));
-        let capacity = |capacity| Conditions { cluster: Cluster { capacity, ..Cluster::default() }, ..conditions(1) };
-        let past = PastRate { run: "r7".to_owned(), bytes_per_second: 60e6 };
+        let mut sums = PaceSums::default();
+        (0..5).for_each(|_| sums.note_command(10_000_000, Duration::from_secs(3)));
+        let pace = PaceRow { key: PaceKey::of(&activity("")), last: Millis(0), sums };
+        let on = |commands_at_once, pace: Option<&PaceRow>| Conditions {
+            commands_at_once,
+            pace: pace.cloned(),
+            planning: Some(Duration::from_secs(1)),
+            ..conditions(1)
+        };
+        // There are 12 chunks of 10 MB.
         for (conditions, seconds, words) in [
-            (capacity(None), 10.0, "does not tell its capacity"),
-            (capacity(Some(4)), 2.5, "4 commands at once"),
-            // There are 12 chunks.
-            (capacity(Some(64)), 0.83, "12 commands at once"),
-            (Conditions { past: Some(past), ..capacity(Some(4)) }, 2.0, "measured in run r7"),
+            (on(2, None), 18.0..20.0, "assumed, not measured"),
+            (on(2, Some(&pace)), 18.0..18.5, "measured in 5 commands"),
+            (on(5, Some(&pace)), 9.0..9.5, "measured in 5 commands"),
+            (on(64, Some(&pace)), 3.0..3.5, "12 commands at once"),
         ] {
             let estimate = estimate(&activity(""), &seen, &ratios, Some(&trial()), &conditions);
-            assert_eq!(estimate.stage2_seconds, Some(seconds), "{estimate:?}");
+            let stage2 = estimate.stage2_seconds.unwrap();
+            assert!(seconds.contains(&stage2), "{estimate:?}");
             assert!(estimate.basis.contains(words), "{estimate:?}");
             let is_the_vendors = estimate.basis.contains("Microsoft's manual");
-            assert_eq!(is_the_vendors, conditions.past.is_none(), "a figure of the manual must be called that");
+            assert_eq!(is_the_vendors, conditions.pace.is_none(), "a figure of the manual must be called that");
+            let total = 1.0 + estimate.stage1_seconds.unwrap() + stage2;
+            assert!((estimate.total_seconds.unwrap() - total).abs() < 0.02, "{estimate:?}");
         }
+        let shown = estimate(&activity(""), &seen, &ratios, Some(&trial()), &on(2, Some(&pace)));
+        let shown = serde_json::to_value(shown).unwrap();
+        assert_eq!((&shown["stage2"]["basis"], &shown["stage2"]["atOnce"]), (&"measured".into(), &2.into()));
+        assert_eq!((&shown["stage2"]["commandSeconds"], &shown["planningSeconds"]), (&3.0.into(), &1.0.into()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod leaks;
 mod ledger;
 mod meters;
 mod metrics;
+mod pace;
 mod packing;
 pub mod planner;
 pub mod rehearsal;

@@ -165,8 +165,8 @@ def measured(run):
 class Ferry:
     """local-adx, a coordinator and nodes, in one folder. Leaving the block ends them."""
 
-    def __init__(self, binary, folder, root, *, nodes=1, slots=2, key="ZmVycnliZW5jaA=="):
-        self.binary, self.folder, self.root = binary, Path(folder), str(root)
+    def __init__(self, binary, folder, root, *, nodes=1, slots=2, key="ZmVycnliZW5jaA==", fault=NO_INGESTION):
+        self.binary, self.folder, self.root, self.fault = binary, Path(folder), str(root), fault
         self.slots, self.node_count = slots, nodes
         self.environment = {**os.environ, "NO_COLOR": "1", "RUST_LOG": "warn", KEY_VARIABLE: key}
         self.programs, self.nodes = [], []
@@ -185,7 +185,7 @@ class Ferry:
         self.endpoint, self.coordinator_url = f"http://127.0.0.1:{adx}", f"http://127.0.0.1:{http}"
         try:
             listen = ("--listen", f"127.0.0.1:{adx}")
-            self.start("local-adx", *listen, "--data", str(self.folder / "adx"), "--fault", NO_INGESTION)
+            self.start("local-adx", *listen, "--data", str(self.folder / "adx"), "--fault", self.fault)
             store = f"sqlite:{self.folder / 'ferry.db'}"
             listen = ("--grpc", f"127.0.0.1:{grpc}", "--http", f"127.0.0.1:{http}")
             self.coordinator = self.start("coordinator", *listen, "--store", store)

@@ -17,6 +17,7 @@ mod lent;
 mod limits;
 mod observe;
 mod oidc;
+mod old_client;
 mod pages;
 mod parser;
 mod plans;

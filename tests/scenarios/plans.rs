@@ -131,6 +131,62 @@ async fn differences_are_shown_and_the_table_stays_as_it_is() {
     assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
 }
 
+/// What local-adx takes for each command, in seconds: much more than the waits between two looks.
+const COMMAND_SECONDS: u64 = 6;
+/// Commands that local-adx runs at once.
+const COMMANDS_AT_ONCE: u64 = 2;
+
+#[tokio::test]
+async fn a_plan_knows_what_earlier_commands_into_its_database_took() {
+    let fault = format!("slow:1000:{COMMAND_SECONDS}");
+    let mut cluster = Cluster::start(ClusterOptions { nodes: 1, slots: 2, fault, ..ClusterOptions::default() }).await;
+    let source = cluster.source();
+    let write = |name: &str| {
+        let rows: String = (0..2_000).map(|row| format!("{row},{name}\n")).collect();
+        fs::write(source.join(name), format!("a,b\n{rows}")).unwrap();
+    };
+    ["1.csv", "2.csv", "3.csv", "4.csv"].iter().for_each(|name| write(name));
+    let mut activity = cluster.flights_activity();
+    activity["settings"] = json!({"packSmallFiles": false});
+    let file = written(&cluster, &activity);
+    let file = file.to_str().unwrap();
+
+    let (code, plan, messages) = call(&cluster, &["plan", file]);
+    assert_eq!(code, Some(0), "{messages}");
+    let stage2 = &plan["estimate"]["stage2"];
+    assert_eq!((&stage2["basis"], &stage2["measuredCommands"]), (&json!("assumed"), &json!(0)), "{plan:#}");
+    assert_eq!((&stage2["commands"], &stage2["atOnce"]), (&json!(4), &json!(COMMANDS_AT_ONCE)));
+    assert!(plan["estimate"]["basis"].as_str().unwrap().contains("assumed, not measured"), "{plan:#}");
+
+    cluster.submit("first", &activity).await;
+    let report = cluster.finish("first").await;
+    assert_eq!(report["status"], "Succeeded", "{report:#}");
+    // What was learned must be in the store.
+    cluster.restart_coordinator().await;
+    write("5.csv");
+    let (code, plan, messages) = call(&cluster, &["plan", file]);
+    assert_eq!(code, Some(0), "{messages}");
+    let estimate = &plan["estimate"];
+    let stage2 = &estimate["stage2"];
+    assert_eq!((&stage2["basis"], &stage2["measuredCommands"]), (&json!("measured"), &json!(4)), "{estimate:#}");
+    assert_eq!((&stage2["commands"], &stage2["atOnce"]), (&json!(5), &json!(COMMANDS_AT_ONCE)));
+    let expected = (5_u64.div_ceil(COMMANDS_AT_ONCE) * COMMAND_SECONDS) as f64;
+    let estimated = estimate["stage2Seconds"].as_f64().unwrap();
+    assert!((0.7 * expected..1.3 * expected).contains(&estimated), "{estimated} s for {expected} s: {estimate:#}");
+    assert!(estimate["basis"].as_str().unwrap().contains("measured in 4 commands"), "{estimate:#}");
+    let total: f64 =
+        ["planningSeconds", "stage1Seconds", "stage2Seconds"].iter().map(|key| estimate[*key].as_f64().unwrap()).sum();
+    assert!((estimate["totalSeconds"].as_f64().unwrap() - total).abs() < 0.05, "{estimate:#}");
+    let shown = ferry(&["runs", "plan", plan["runId"].as_str().unwrap(), "--coordinator", &cluster.api()]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("measured in 4 commands"), "{shown}");
+
+    // Of another database nothing is known.
+    let (code, plan, messages) = call(&cluster, &["plan", file, "--set", "sink.database=Other"]);
+    assert_eq!(code, Some(0), "{messages}");
+    assert_eq!(plan["estimate"]["stage2"]["basis"], "assumed", "{plan:#}");
+}
+
 /// `FERRY_SLOW=1` takes a hundred thousand.
 #[tokio::test]
 async fn many_tiny_files_are_planned_in_seconds() {

@@ -8,7 +8,8 @@ use ferry_common::{
 };
 use ferry_coordinator::store::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    MemoryStore, NodeRow, OpenCommands, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write,
+    MemoryStore, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow,
+    Write,
 };
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -197,5 +198,9 @@ impl Store for ShakyStore {
 
     async fn nodes(&self, since: Millis) -> Result<Vec<NodeRow>, StoreError> {
         self.inner.nodes(since).await
+    }
+
+    async fn pace(&self, key: &PaceKey) -> Result<Option<PaceRow>, StoreError> {
+        self.inner.pace(key).await
     }
 }

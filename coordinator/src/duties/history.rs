@@ -1,4 +1,4 @@
-//! Forgets runs that ended long ago, with all that is stored of them.
+//! Forgets runs that ended long ago, with all that is stored of them, and what they told of clusters that nobody uses any more.
 
 use crate::{
     core::Core,
@@ -32,7 +32,7 @@ async fn forget_once(core: &Core) -> Result<(), StoreError> {
         if ended.is_none_or(|at| at >= before) {
             continue;
         }
-        match core.commit(vec![Write::DeleteRun(run.clone())]).await {
+        match core.commit(vec![Write::DeleteRun(run.clone()), Write::ForgetPaces(before)]).await {
             Ok(()) => tracing::info!(run = %run, "an old run is forgotten"),
             // Another coordinator was there.
             Err(StoreError::Conflict) => {}

@@ -2,16 +2,15 @@
 
 use crate::{
     core::Core,
-    estimate::{self, Conditions, PastRate, Ratios, Survey},
+    estimate::{self, Conditions, Ratios, Survey},
     fingerprint::{self, Comparison, Expected, Parts},
     ingest::{
-        cluster,
+        at_once, cluster,
         preflight::{self, Looked},
     },
     planner::{Plan, PlannedMapping, TableSchema},
     report::NODE_LOST_AFTER,
-    state::run::RunState,
-    store::{RunRow, StoreError, UnitRow},
+    store::{PaceKey, RunRow, StoreError, UnitRow},
 };
 use ferry_common::{
     activity::{Activity, FormatType, Shape},
@@ -27,11 +26,6 @@ use std::time::Duration;
 const UNITS_AT_ONCE: u32 = 200;
 /// Larger sets of files are not held against each other by name.
 const FILES_COMPARED_MAX: u64 = 100_000;
-/// Runs among which one is looked for that tells how fast the cluster is.
-const PAST_RUNS_MAX: u32 = 50;
-/// What such a run must have had: less tells nothing of a rate.
-const PAST_BYTES_MIN: u64 = 10_000_000;
-const PAST_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// What became of a listing.
 pub(super) enum Made {
@@ -117,28 +111,18 @@ async fn conditions(core: &Core, run: &RunRow) -> Result<Conditions, StoreError>
     let runtime = &run.activity.source.connect_via;
     let mut nodes = core.nodes_seen(NODE_LOST_AFTER).await?;
     nodes.retain(|node| !node.has_left && !node.is_draining && node.runtime == *runtime);
+    // A run does what the plan has done so far, but tries nothing out.
+    let tried = run.trial.as_ref().map_or(Duration::ZERO, |trial| Duration::from_micros(trial.duration_us));
+    let planning = run.times.started.map(|at| core.now().since(at).saturating_sub(tried));
+    let cluster = cluster::look(core, &run.activity).await;
     Ok(Conditions {
         nodes_ready: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
         slots_ready: nodes.iter().map(|node| node.slots).fold(0, u32::saturating_add),
-        cluster: cluster::look(core, &run.activity).await,
-        past: past_rate(core, &run.activity).await?,
+        cluster,
+        pace: core.store.pace(&PaceKey::of(&run.activity)).await?,
+        commands_at_once: at_once(run.activity.sink.ingestion, cluster.capacity),
+        planning,
     })
-}
-
-/// How fast the cluster ingested the last run that can tell.
-async fn past_rate(core: &Core, activity: &Activity) -> Result<Option<PastRate>, StoreError> {
-    for past in core.store.recent_runs(PAST_RUNS_MAX).await? {
-        let (sink, own) = (&past.activity.sink, &activity.sink);
-        let is_like = sink.endpoint == own.endpoint && sink.ingestion == own.ingestion;
-        let times = past.times.ingesting.zip(past.times.ended);
-        let Some(((began, ended), totals)) = times.zip(past.totals) else { continue };
-        let (took, bytes) = (ended.since(began), totals.commands.bytes_confirmed);
-        if is_like && past.state == RunState::Succeeded && took >= PAST_TIME_MIN && bytes >= PAST_BYTES_MIN {
-            let bytes_per_second = bytes as f64 / took.as_secs_f64();
-            return Ok(Some(PastRate { run: past.id.to_string(), bytes_per_second }));
-        }
-    }
-    Ok(None)
 }
 
 /// Looks at everything, and puts together what a plan shows.

@@ -16,7 +16,7 @@ use crate::{
         run::{RunEvent, RunState},
         unit::UnitState,
     },
-    store::{RunRow, StoreError, UnitCounts, UnitRow, Write},
+    store::{PaceKey, PaceRow, RunRow, StoreError, UnitCounts, UnitRow, Write},
 };
 use ferry_common::{
     activity::Publish,
@@ -512,7 +512,7 @@ impl Driver {
         }
         // Without a file nothing is published: what the table holds stays.
         if run.activity.sink.publish == Publish::Append || run.units == 0 {
-            return self.succeed(RunEvent::LastUnitIngested).await;
+            return self.succeed(run, RunEvent::LastUnitIngested).await;
         }
         let now = self.core.now();
         let event = RunEvent::LastUnitGathered;
@@ -520,11 +520,14 @@ impl Driver {
         Ok(Next::Again)
     }
 
-    async fn succeed(&self, event: RunEvent) -> Result<Next, ChangeError> {
+    async fn succeed(&self, run: &RunRow, event: RunEvent) -> Result<Next, ChangeError> {
         let now = self.core.now();
         let totals = self.core.totals(&self.id).await?;
+        // Of publishing that an earlier program began, nobody knows how much was waiting.
+        let published = run.times.publishing.filter(|at| event == RunEvent::Published && *at >= self.began);
+        let learned: Vec<_> = self.learned(run, published.map(|at| now.since(at))).into_iter().collect();
         self.core
-            .apply_to_run(&self.id, event, |row| {
+            .apply_to_run_and(&self.id, &learned, event, |row| {
                 row.times.ended = Some(now);
                 row.totals = Some(totals);
                 row.sweep_at = Some(now);
@@ -538,7 +541,7 @@ impl Driver {
         let rows = self.core.store.command_counts(&self.id).await?.rows_confirmed;
         let failure = match publish::publish(&self.core, run, rows, self.began).await? {
             Published::Yes => {
-                let next = self.succeed(RunEvent::Published).await?;
+                let next = self.succeed(run, RunEvent::Published).await?;
                 self.core.meters.visible(rows);
                 return Ok(next);
             }
@@ -566,6 +569,16 @@ impl Driver {
         }
         tracing::warn!(run = %self.id, code = %failure.code, "not published yet: {}", failure.message);
         Ok(Next::Wait(backoff(self.publish_looks, 0.5)))
+    }
+
+    /// What the run has measured of its cluster. Stored with its end, so that it counts once.
+    fn learned(&self, run: &RunRow, published: Option<Duration>) -> Option<Write> {
+        let mut sums = self.ingester.as_ref().map(Ingester::pace).unwrap_or_default();
+        if let Some(took) = published {
+            sums.note_publishing(took);
+        }
+        let row = || PaceRow { key: PaceKey::of(&run.activity), last: self.core.now(), sums };
+        (!sums.is_empty()).then(|| Write::AddPace(Box::new(row())))
     }
 
     fn ingester(&mut self, run: &RunRow) -> Result<&mut Ingester, Failure> {
@@ -622,7 +635,7 @@ impl Driver {
         let doubtful = self.core.store.doubtful_commands(&self.id, DOUBTFUL_MAX).await?.len() as u64;
         let in_flight = kept.issued + doubtful;
         // What came back since the last look goes with it.
-        let others = [Write::DropUnits(self.id.clone())];
+        let others: Vec<_> = [Write::DropUnits(self.id.clone())].into_iter().chain(self.learned(run, None)).collect();
         self.core
             .apply_to_run_and(&self.id, &others, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);

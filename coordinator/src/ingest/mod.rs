@@ -18,11 +18,12 @@ use crate::{
     core::{ChangeError, Core, Sinks},
     identities::Identities,
     meters::CommandOutcome,
+    pace,
     state::{
         command::{CommandEvent, CommandState, Sent, THROTTLED_WAIT},
         unit::{RetryLimit, UnitEvent, UnitState},
     },
-    store::{CommandRow, RunRow, StoreError, Write},
+    store::{CommandRow, PaceSums, RunRow, StoreError, Write},
 };
 use async_trait::async_trait;
 use ferry_common::{
@@ -57,9 +58,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const TABLE_SPREADS_MAX: Duration = Duration::from_secs(300);
 /// Longest wait that a cluster may ask for; it is stretched by up to a half.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// Waits between looks: short at first, then longer.
-const LOOK_FIRST: Duration = Duration::from_millis(100);
-const LOOK_LAST: Duration = Duration::from_secs(5);
 
 /// Signs in to the clusters that activities name.
 pub(crate) struct Clusters {
@@ -158,6 +156,8 @@ pub(crate) struct Ingester {
     unseen_since: Option<Millis>,
     /// The failure seen last, for whoever asks why nothing moves.
     last_failure: Option<Failure>,
+    /// How the commands went that this program has seen from their sending to their end.
+    pace: PaceSums,
 }
 
 impl Ingester {
@@ -175,6 +175,7 @@ impl Ingester {
             capacity_asked: None,
             looks: 0,
             last_failure: None,
+            pace: PaceSums::default(),
         })
     }
 
@@ -193,11 +194,29 @@ impl Ingester {
                 // While things move, looking often pays.
                 self.looks = 0;
             }
-            let first = if self.queue.is_some() { queued::LOOK_FIRST } else { LOOK_FIRST };
-            step.wait = Some((first * (1 + self.looks / 5)).min(LOOK_LAST.max(first)));
+            let first = if self.queue.is_some() { queued::LOOK_FIRST } else { pace::LOOK_FIRST };
+            step.wait = Some(pace::wait_after(self.looks, first));
             self.looks += 1;
         }
         Ok(step)
+    }
+
+    /// What this program has measured of the run's commands.
+    pub(crate) fn pace(&self) -> PaceSums {
+        self.pace
+    }
+
+    /// When a command was sent and what it has, if this program has seen all of it.
+    fn sending(&self, command: &CommandRow) -> Option<(Millis, u64)> {
+        let (sent, _) = command.state.known_by();
+        sent.filter(|sent| sent.at >= self.began).map(|sent| (sent.at, command.raw_bytes))
+    }
+
+    /// A command has ended well, and its place is free.
+    fn time(&mut self, sending: Option<(Millis, u64)>) {
+        if let Some((sent, bytes)) = sending {
+            self.pace.note_command(bytes, self.core.now().since(sent));
+        }
     }
 
     /// Commands in flight at once: the cluster's own figure, asked now and then.
@@ -207,12 +226,11 @@ impl Ingester {
             return;
         }
         self.capacity_asked = Some(now);
-        if self.queue.is_some() {
-            self.capacity = queued::HANDED_MAX;
-            return;
-        }
-        // Who may not look sends little at once.
-        self.capacity = capacity_of(&*self.client, database).await.unwrap_or(CAPACITY_UNKNOWN);
+        let (ingestion, told) = match self.queue {
+            Some(_) => (Ingestion::Queued, None),
+            None => (Ingestion::Direct, capacity_of(&*self.client, database).await),
+        };
+        self.capacity = at_once(ingestion, told);
     }
 
     async fn send_due(&mut self, run: &RunRow, step: &mut Step) -> Result<(), ChangeError> {
@@ -458,6 +476,15 @@ async fn capacity_of(client: &dyn Engine, database: &str) -> Option<u32> {
     let table = client.command(database, &commands::show_capacity_ingestions(), &id).await.ok()?.table;
     let total = table.long(table.rows.first()?, "Total")?;
     u32::try_from(total).ok().map(|total| total.clamp(1, CAPACITY_MAX))
+}
+
+/// Commands of a run that are in flight at once at most. `told`: what the cluster says of its capacity.
+pub(crate) fn at_once(ingestion: Ingestion, told: Option<u32>) -> u32 {
+    match ingestion {
+        Ingestion::Queued => queued::HANDED_MAX,
+        // Who may not look sends little at once.
+        Ingestion::Direct => told.unwrap_or(CAPACITY_UNKNOWN),
+    }
 }
 
 /// The file that a command's rows come from, for messages.

@@ -131,8 +131,10 @@ impl Ingester {
                 Some(None) | None => None,
             };
             step.has_confirmed = true;
-            if let Some(failure) = self.confirm(command, rows).await? {
-                self.note(failure, step);
+            let sending = self.sending(&command);
+            match self.confirm(command, rows).await? {
+                Some(failure) => self.note(failure, step),
+                None => self.time(sending),
             }
         }
         Ok(())

@@ -216,17 +216,20 @@ impl Ingester {
         let counted = self.rows_counted(run, &finished).await;
         step.has_confirmed = true;
         // Some side by side: each is a commit, and all of a run wait for one row of PostgreSQL.
+        let ingester = &*self;
         let confirmations: Vec<_> = finished
             .into_iter()
             .map(|command| {
                 let rows = request_id(&command).and_then(|id| counted.get(&id).copied());
-                self.confirm(command, rows)
+                let sending = ingester.sending(&command);
+                async move { (sending, ingester.confirm(command, rows).await) }
             })
             .collect();
         let confirmed: Vec<_> = stream::iter(confirmations).buffer_unordered(CONFIRMED_AT_ONCE).collect().await;
-        for failure in confirmed {
-            if let Some(failure) = failure? {
-                self.note(failure, step);
+        for (sending, failure) in confirmed {
+            match failure? {
+                Some(failure) => self.note(failure, step),
+                None => self.time(sending),
             }
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use super::{
     ChunkRow, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants, HeldSlots,
-    IdentityRow, LeasedUnit, NodeRow, OpenCommands, Role, RunQuery, RunRow, RunsIn, Store, StoreError, Telling,
-    TokenRow, UnitRow, Write,
+    IdentityRow, LeasedUnit, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role, RunQuery, RunRow, RunsIn, Store,
+    StoreError, Telling, TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -79,6 +79,7 @@ pub async fn run(store: &dyn Store) -> RunRow {
     pages_of_runs(store).await;
     pages_of_files(store).await;
     pages_of_commands(store).await;
+    paces(store).await;
     store.run(&"r1".parse().unwrap()).await.unwrap().unwrap()
 }
 
@@ -326,6 +327,57 @@ async fn nodes(store: &dyn Store) {
     assert!(store.node(&"n1".parse().unwrap()).await.unwrap().unwrap().is_draining);
     let seen = store.nodes(Millis(10)).await.unwrap();
     assert_eq!(seen.iter().map(|n| n.id.as_str()).collect::<Vec<_>>(), ["n1"]);
+}
+
+/// Sums are added to, each kind of commands by itself.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn paces(store: &dyn Store) {
+    let key = |database: &str, ingestion: &str| PaceKey {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        database: database.to_owned(),
+        ingestion: ingestion.to_owned(),
+    };
+    let measured = |seconds: &[u64], published: Option<u64>| {
+        let mut sums = PaceSums::default();
+        seconds.iter().for_each(|s| sums.note_command(s << 40, Duration::from_millis(s * 1_001)));
+        published.iter().for_each(|s| sums.note_publishing(Duration::from_secs(*s)));
+        sums
+    };
+    let row = |key: PaceKey, last, sums| PaceRow { key, last: Millis(last), sums };
+    let own = key("D", "direct");
+    assert_eq!(store.pace(&own).await.unwrap(), None);
+    let (first, second) = (measured(&[1, 2, 3], Some(4)), measured(&[5, 6], None));
+    let writes = [
+        row(own.clone(), 10, first),
+        row(key("D", "queued"), 11, measured(&[300], None)),
+        row(key("E", "direct"), 12, measured(&[9], Some(9))),
+    ];
+    store.commit(writes.into_iter().map(|row| Write::AddPace(Box::new(row))).collect()).await.unwrap();
+    let kept = store.pace(&own).await.unwrap().unwrap();
+    assert_eq!(kept, row(own.clone(), 10, first), "sums must read back as they were written");
+    // With the sums that a commit in vain would have added: all or nothing.
+    let taken = Write::InsertRun(Box::new(new_run("r1", 10)));
+    let refused = store.commit(vec![Write::AddPace(Box::new(row(own.clone(), 15, second))), taken]).await;
+    assert!(is_conflict(&refused));
+    assert_eq!(store.pace(&own).await.unwrap().unwrap(), kept, "a refused commit must leave nothing");
+    store.commit(vec![Write::AddPace(Box::new(row(own.clone(), 20, second)))]).await.unwrap();
+    let both = store.pace(&own).await.unwrap().unwrap();
+    let expected = first.and(&second, second.keeps());
+    assert_eq!((both.last, both.sums.commands), (Millis(20), 5));
+    for (found, expected) in [
+        (both.sums.weight, expected.weight),
+        (both.sums.bytes, expected.bytes),
+        (both.sums.seconds, expected.seconds),
+        (both.sums.bytes_squared, expected.bytes_squared),
+        (both.sums.bytes_seconds, expected.bytes_seconds),
+        (both.sums.publish_weight, expected.publish_weight),
+        (both.sums.publish_seconds, expected.publish_seconds),
+    ] {
+        assert!((found - expected).abs() <= expected.abs() * 1e-9, "{found} is not {expected}: {both:?}");
+    }
+    store.commit(vec![Write::ForgetPaces(Millis(12))]).await.unwrap();
+    assert_eq!(store.pace(&key("D", "queued")).await.unwrap(), None, "what is old is forgotten");
+    assert!(store.pace(&key("E", "direct")).await.unwrap().is_some(), "and nothing else");
 }
 
 #[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]

@@ -2,7 +2,8 @@
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, Driver, FilePage, FileQuery, FileSort, HeldSlots,
-    LeasedUnit, NodeRow, OpenCommands, RunQuery, RunRow, RunsIn, Store, StoreError, UnitCounts, UnitRow, Write,
+    LeasedUnit, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store, StoreError, UnitCounts,
+    UnitRow, Write,
     pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
 use crate::state::{command::CommandState, unit::UnitState};
@@ -23,6 +24,7 @@ struct Tables {
     chunks: BTreeMap<(RunId, UnitNumber, u32), ChunkRow>,
     commands: BTreeMap<(RunId, UnitNumber, u32), CommandRow>,
     nodes: BTreeMap<NodeId, NodeRow>,
+    paces: BTreeMap<PaceKey, PaceRow>,
 }
 
 /// A store that ends with the process.
@@ -135,6 +137,18 @@ impl Tables {
             }
             Write::PutNode(node) => {
                 self.nodes.insert(node.id.clone(), node);
+                Ok(())
+            }
+            Write::AddPace(row) => {
+                let sums = match self.paces.get(&row.key) {
+                    Some(known) => known.sums.and(&row.sums, row.sums.keeps()),
+                    None => row.sums,
+                };
+                self.paces.insert(row.key.clone(), PaceRow { sums, ..*row });
+                Ok(())
+            }
+            Write::ForgetPaces(last_before) => {
+                self.paces.retain(|_, row| row.last >= last_before);
                 Ok(())
             }
         }
@@ -406,6 +420,10 @@ impl Store for MemoryStore {
         let mut nodes: Vec<_> = self.lock().nodes.values().filter(|n| n.last_seen >= since).cloned().collect();
         nodes.sort_by(|a, b| (b.last_seen, &a.id).cmp(&(a.last_seen, &b.id)));
         Ok(nodes)
+    }
+
+    async fn pace(&self, key: &PaceKey) -> Result<Option<PaceRow>, StoreError> {
+        Ok(self.lock().paces.get(key).cloned())
     }
 }
 

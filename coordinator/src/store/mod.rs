@@ -6,12 +6,14 @@ pub mod conformance;
 mod credentials;
 mod memory;
 mod mounts;
+mod paces;
 mod pages;
 mod schedules;
 mod sql;
 
 pub use credentials::{Credentials, Grants, IdentityRow, Role, TokenRow};
 pub use memory::MemoryStore;
+pub use paces::{PaceKey, PaceRow, PaceSums};
 pub use pages::{
     CommandPage, CommandQuery, FilePage, FilePlace, FileQuery, FileSort, ROWS_LOOKED_AT_MAX, RunQuery, RunsIn,
 };
@@ -467,6 +469,10 @@ pub enum Write {
     PutNode(NodeRow),
     /// Everything about a run that has ended and was swept. Conflict if there is no such run.
     DeleteRun(RunId),
+    /// What a run has measured, beside what is known. Never a conflict.
+    AddPace(Box<PaceRow>),
+    /// What was measured last before this.
+    ForgetPaces(Millis),
 }
 
 /// A unit that is leased.
@@ -649,4 +655,7 @@ pub trait Store: Send + Sync {
 
     /// Nodes that were heard since `since`.
     async fn nodes(&self, since: Millis) -> Result<Vec<NodeRow>, StoreError>;
+
+    /// How commands of this kind went.
+    async fn pace(&self, key: &PaceKey) -> Result<Option<PaceRow>, StoreError>;
 }

@@ -14,6 +14,12 @@ function list(kind, title, texts) {
 
 const card = (title, ...content) => el('section', { class: 'card' }, el('h2', null, title), content);
 
+/** Whether the time of stage 2 rests on commands that are known. */
+function stage2(of) {
+  if (!of) return null;
+  return of.basis === 'measured' ? `measured in ${several(of.measuredCommands, 'command')}` : 'assumed, not measured';
+}
+
 /** Columns of the source beside those of the table. */
 function mapping({ source = [], mapping: rows = [] }) {
   const kinds = new Map(source.map((column) => [column.name, column.type]));
@@ -38,6 +44,8 @@ export function planView(plan) {
     ].map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, value)))),
     card('What this rests on', facts([
       ['Estimate', estimate.basis ? prose(estimate.basis) : null],
+      ['Stage 2 is', stage2(estimate.stage2)],
+      ['Before stage 1', about(estimate.planningSeconds, seconds), 'Listing the source and looking at the sink'],
       ['Chunks', chunks?.basis ? prose(chunks.basis) : null],
       ['Rows', about(estimate.rows, short)],
       ['Data written', about(estimate.dataWritten, bytes), 'Bytes of records before compression'],

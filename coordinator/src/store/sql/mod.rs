@@ -6,6 +6,7 @@
 mod batches;
 mod credentials;
 mod looks;
+mod paces;
 mod pages;
 mod rows;
 mod schedules;
@@ -13,7 +14,7 @@ mod writes;
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    NodeRow, OpenCommands, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
+    NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
 };
 use async_trait::async_trait;
 use batches::Batches;
@@ -191,6 +192,7 @@ fn migrator() -> Migrator {
     let credentials = include_str!("migrations/0005_credentials.sql").into_sql_str();
     let pages = include_str!("migrations/0006_pages.sql").into_sql_str();
     let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
+    let paces = include_str!("migrations/0010_paces.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
@@ -199,6 +201,7 @@ fn migrator() -> Migrator {
         Migration::new(5, "credentials".into(), MigrationType::Simple, credentials, false),
         Migration::new(6, "pages".into(), MigrationType::Simple, pages, false),
         Migration::new(7, "schedules".into(), MigrationType::Simple, schedules, false),
+        Migration::new(10, "paces".into(), MigrationType::Simple, paces, false),
     ])
 }
 
@@ -424,6 +427,10 @@ impl Store for SqlStore {
     async fn nodes(&self, since: Millis) -> Result<Vec<NodeRow>, StoreError> {
         let sql = "SELECT node_json FROM nodes WHERE last_seen_ms >= $1 ORDER BY last_seen_ms DESC, id";
         sqlx::query(sql).bind(since.0).fetch_all(&self.readers).await?.iter().map(read_node).collect()
+    }
+
+    async fn pace(&self, key: &PaceKey) -> Result<Option<PaceRow>, StoreError> {
+        paces::pace(&self.readers, key).await
     }
 }
 

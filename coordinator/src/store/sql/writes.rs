@@ -2,6 +2,7 @@
 
 use super::{
     super::{ChunkRow, CommandRow, NodeRow, RunRow, StoreError, UnitRow, Write},
+    paces::{add_pace, forget_paces},
     rows::{json, signed},
 };
 use crate::state::{command::CommandState, unit::UnitState};
@@ -331,5 +332,7 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
         Write::UpdateCommand(command) => update_command(connection, command).await,
         Write::DeleteCommand(run, unit, chunk) => delete(connection, "commands", run, *unit, "chunk", *chunk).await,
         Write::PutNode(node) => put_node(connection, node).await,
+        Write::AddPace(row) => add_pace(connection, row).await,
+        Write::ForgetPaces(last_before) => forget_paces(connection, *last_before).await,
     }
 }
