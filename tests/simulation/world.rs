@@ -302,6 +302,7 @@ impl World {
             name: format!("node-{}", self.nodes_started),
             slots: u32::try_from(self.chance.number(1, 2)).unwrap(),
             roots: Roots::new([self.folder.path().to_owned()]).unwrap(),
+            may_change_sources: true,
             bandwidth: Timetable::default(),
             health: None,
             membership: None,
