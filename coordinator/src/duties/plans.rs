@@ -53,6 +53,7 @@ pub(super) async fn make(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     if run.files == 0 && run.expected.is_none() && run.activity.source.allow_no_files {
         return Ok(Made::Empty);
     }
+    core.check_source_changes(run).await?;
     let agreed = match &run.expected {
         Some(expected) => Some(hold_to(core, run, expected).await?),
         None => None,
@@ -133,7 +134,7 @@ async fn past_rate(core: &Core, activity: &Activity) -> Result<Option<PastRate>,
     for past in core.store.recent_runs(PAST_RUNS_MAX).await? {
         let (sink, own) = (&past.activity.sink, &activity.sink);
         let is_like = sink.endpoint == own.endpoint && sink.ingestion == own.ingestion;
-        let times = past.times.ingesting.zip(past.times.ended);
+        let times = past.times.ingesting.zip(past.times.clearing.or(past.times.ended));
         let Some(((began, ended), totals)) = times.zip(past.totals) else { continue };
         let (took, bytes) = (ended.since(began), totals.commands.bytes_confirmed);
         if is_like && past.state == RunState::Succeeded && took >= PAST_TIME_MIN && bytes >= PAST_BYTES_MIN {
@@ -159,7 +160,8 @@ async fn show(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     let (chunks, chunks_basis) = estimate::chunks(activity, &survey, &ratios);
     let plan = looked.plan.as_ref().ok();
     let parts = plan.map(|plan| Parts::of(activity, &survey.files, plan));
-    let obstacles: Vec<_> = looked.plan.as_ref().err().into_iter().collect();
+    let forbidden = core.check_source_changes(run).await.err();
+    let obstacles: Vec<_> = looked.plan.as_ref().err().into_iter().chain(&forbidden).collect();
     let largest: Vec<_> =
         survey.largest.iter().map(|(bytes, path)| json!({"path": path, "sizeBytes": bytes})).collect();
     let shown = json!({
