@@ -252,38 +252,4 @@ pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{Totals, UnitCounts, conformance::new_run};
-
-    fn run(clearing: Clearing, files_done: u64) -> RunRow {
-        let mut run = new_run("r", 1);
-        run.activity.source.delete_files_after_completion = true;
-        run.clearing = Some(clearing);
-        let units = UnitCounts { files_done, ..UnitCounts::default() };
-        run.totals = Some(Totals { units, ..Totals::default() });
-        run
-    }
-
-    #[test]
-    fn files_that_are_left_are_told_with_their_number_and_first_reasons() {
-        let whole = Clearing { done: 3, gone: 1, ..Clearing::NEW };
-        assert_eq!(warnings_of(&run(whole.clone(), 4), Some("x")), Vec::<String>::new());
-
-        let some = Clearing { left: 2, reasons: vec!["a.csv: it was replaced".to_owned()], ..whole.clone() };
-        let told = warnings_of(&run(some, 6), None);
-        assert_eq!(
-            told,
-            [
-                "2 source files were loaded and are left in place instead of being deleted: a.csv: it was replaced; and others, \
-              which the report names"
-            ]
-        );
-
-        let told = warnings_of(&run(whole, 10), Some("the run was asked to end"));
-        assert_eq!(
-            told,
-            ["6 source files were loaded and are left in place instead of being deleted: the run was asked to end"]
-        );
-    }
-}
+mod tests;
