@@ -101,6 +101,7 @@ pub(crate) async fn within<T>(
             name: format!("node-{number}"),
             slots: embedding.slots,
             roots: embedding.roots.clone(),
+            may_change_sources: false,
             bandwidth: Timetable::default(),
             health: None,
             membership: None,

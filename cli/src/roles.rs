@@ -178,6 +178,10 @@ pub(crate) struct NodeArgs {
     /// Folder that may be read; may be given more than once. Without one nothing may be read.
     #[arg(long, value_name = "DIR")]
     allow_root: Vec<PathBuf>,
+    /// Let runs that ask for it delete and move the files that they have loaded (deleteFilesAfterCompletion,
+    /// moveFilesAfterCompletion), below --allow-root and nowhere else.
+    #[arg(long, env = "FERRY_NODE_ALLOW_SOURCE_CHANGES")]
+    allow_source_changes: bool,
     /// Folder for scratch files. No format needs any yet; it must exist and be writable.
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
@@ -231,6 +235,7 @@ pub(crate) async fn node(args: NodeArgs) -> Result<(), CliError> {
         name: args.name.unwrap_or_else(host_name),
         slots: args.slots,
         roots,
+        may_change_sources: args.allow_source_changes,
         bandwidth: args.bandwidth.unwrap_or_default(),
         health: args.health,
         membership,

@@ -1,8 +1,10 @@
 //! A copy activity as data: what to copy, from where, to where, and how. Words and names are Data Factory's where it has
 //! them. Secrets never stand in it, only references to them.
 
+mod after;
 mod webhook;
 
+pub use after::AfterCompletion;
 pub use webhook::Webhook;
 
 use crate::{
@@ -94,6 +96,13 @@ pub struct Source {
     /// A run that finds no file succeeds and copies nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_no_files: bool,
+    /// Delete the files that were loaded, when the run has succeeded. The nodes must allow it: `--allow-source-changes`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delete_files_after_completion: bool,
+    /// Move the files that were loaded below this folder, when the run has succeeded: absolute, below a root that the nodes allow, on
+    /// the same file system. Paths below `folderPath` are kept. The nodes must allow it: `--allow-source-changes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub move_files_after_completion: Option<String>,
     /// How the files are written.
     pub format: Format,
     /// Columns to add to each record.
@@ -955,6 +964,7 @@ impl Source {
             return Err("source.modifiedDatetimeStart must be before modifiedDatetimeEnd".to_owned());
         }
         self.minimum_age()?;
+        self.check_after_completion()?;
         if self.done_marker.as_deref().is_some_and(|marker| marker.is_empty() || marker.contains('/')) {
             return Err(
                 "source.doneMarker must be an ending such as .done, or a file's name such as _SUCCESS".to_owned()

@@ -82,6 +82,8 @@ codes! {
     SplitInsideRecord,
     /// What was to be copied as planned is not as it was planned.
     PlanChanged,
+    /// No node may delete or move files of the source.
+    SourceChangesForbidden,
     /// More rows were left out than the settings allow.
     TooManyRowsSkipped,
     /// Staging storage cannot be reached.

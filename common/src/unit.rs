@@ -229,10 +229,25 @@ pub enum Event {
         /// The quarantine of rows after the last chunk.
         quarantine: Option<String>,
     },
+    /// What became of each file of a [`ClearWork`], in their order.
+    Cleared(Vec<FileEnd>),
     /// The attempt failed.
     Failed(crate::failure::Failure),
     /// The node gives the unit back, unfinished through no fault of the unit.
     GivenBack,
+}
+
+/// What became of a file that was to be deleted or moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileEnd {
+    /// It is deleted or moved.
+    Done,
+    /// It was not there any more: whoever did this page before did that.
+    Gone,
+    /// It is another version than the one that was loaded, and is left in place.
+    Changed(String),
+    /// It is left in place, for this reason.
+    Failed(String),
 }
 
 /// An [`Event`] on its way.
@@ -363,6 +378,19 @@ pub enum Work {
     },
     /// Copy one file to staging.
     Copy(Box<CopyWork>),
+    /// Delete or move files that are loaded.
+    Clear(ClearWork),
+}
+
+/// Delete or move files of the source whose rows are visible. May be done again: what is gone is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClearWork {
+    /// The source's folder: on a node that does not see it, no file is gone.
+    pub folder_path: String,
+    /// The files, as they were loaded. What is another version by now is left alone.
+    pub files: Vec<FileVersion>,
+    /// The folder to move them to; `None`: they are deleted.
+    pub move_to: Option<String>,
 }
 
 /// Copy what a unit covers to staging.

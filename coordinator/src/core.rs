@@ -359,6 +359,10 @@ impl Core {
                 row.times.ended = Some(now);
                 row.is_swept = true;
             }
+            if let Some(clearing) = &mut row.clearing {
+                // Its rows are in the table: it ends well, with the page that a node has in hand.
+                clearing.is_stopped = true;
+            }
         })
         .await
         .map(drop)

@@ -77,7 +77,13 @@ impl Core {
     /// Units for the node, as many as may be decided on at once.
     async fn pick(&self, node: &NodeRow, free: u32) -> Result<Vec<Picked>, StoreError> {
         let may_give = |r: &RunRow| {
-            matches!(r.state, RunState::Planning | RunState::Copying) && r.activity.source.connect_via == node.runtime
+            let is_wanted = match r.state {
+                RunState::Planning | RunState::Copying => true,
+                // Older nodes do not know that work, others may not do it.
+                RunState::Clearing => node.may_change_sources && r.clearing.as_ref().is_some_and(|c| !c.is_stopped),
+                _ => false,
+            };
+            is_wanted && r.activity.source.connect_via == node.runtime
         };
         let live = self.store.live_runs().await?;
         let mut desk = self.desk.lock().await;
@@ -137,8 +143,8 @@ impl Core {
 
     /// The unit of the run that is granted next.
     async fn next_unit(&self, desk: &mut Desk, run: &RunRow) -> Result<Option<UnitRow>, StoreError> {
-        // While the source is listed, its files wait for the plan.
-        if run.state == RunState::Planning {
+        // While the source is listed, its files wait for the plan. When they are in the table, the source is cleared.
+        if matches!(run.state, RunState::Planning | RunState::Clearing) {
             let listing = self.store.unit(&run.id, UnitNumber::LISTING).await?;
             return Ok(listing.filter(|unit| unit.is_due(self.now())));
         }
@@ -193,9 +199,10 @@ impl Core {
         };
         let number = unit.number;
         let mut writes = vec![Write::UpdateUnit(Box::new(unit))];
-        if number == UnitNumber::LISTING {
+        if number == UnitNumber::LISTING && run.state != RunState::Clearing {
             // A new listing begins from nothing: what an earlier one found may have changed.
-            let Some(current) = self.store.run(&run.id).await? else { return Ok(None) };
+            let current = self.store.run(&run.id).await?.filter(|current| current.state == RunState::Planning);
+            let Some(current) = current else { return Ok(None) };
             writes.push(Write::DeleteFiles(run.id.clone()));
             writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, units: 0, ..current })));
         }
@@ -228,8 +235,11 @@ impl Core {
         let key =
             AttemptKey { run: run.id.clone(), unit: unit.number, attempt: lease.attempt, token: lease.token.clone() };
         let activity = &run.activity;
+        if unit.number == UnitNumber::LISTING && run.state == RunState::Clearing {
+            return Ok(Grant { key, work: Work::Clear(self.clear_work(run).await?) });
+        }
         if unit.number == UnitNumber::LISTING {
-            let source = Box::new(activity.source.clone());
+            let source = Box::new(activity.source.without_after_completion());
             let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
             let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
             let trial = run.is_dry.then(|| Box::new(settings_for_nodes(activity)));
@@ -241,7 +251,7 @@ impl Core {
         let work = Work::Copy(Box::new(CopyWork {
             file: unit.file.clone(),
             scope: unit.scope.clone(),
-            source: activity.source.clone(),
+            source: activity.source.without_after_completion(),
             settings: settings_for_nodes(activity),
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
@@ -266,7 +276,8 @@ impl Core {
                 continue;
             }
             let run = self.store.run(&unit.run).await?;
-            if let Some(run) = run.filter(|r| matches!(r.state, RunState::Planning | RunState::Copying)) {
+            let goes_on = |r: &RunRow| matches!(r.state, RunState::Planning | RunState::Copying | RunState::Clearing);
+            if let Some(run) = run.filter(goes_on) {
                 let accepted = self.store.chunks(&run.id, unit.number).await?;
                 match self.grant_of(&run, unit, lease, &accepted, by_blob).await {
                     Ok(grant) => grants.push(grant),

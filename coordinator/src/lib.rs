@@ -7,6 +7,7 @@ mod api;
 mod attempts;
 mod blobs;
 mod checks;
+mod clearing;
 mod config;
 mod core;
 mod desk;

@@ -45,7 +45,7 @@ pub(crate) async fn render(core: &Core) -> Result<String, StoreError> {
     let (pending, leased) = (Family::<Runtime, Gauge>::default(), Family::<Runtime, Gauge>::default());
     let commands = Family::<State, Gauge>::default();
     // What is watched is there from the start, and zero.
-    for state in ["Queued", "Planning", "Copying", "Ingesting", "Publishing"] {
+    for state in ["Queued", "Planning", "Copying", "Ingesting", "Publishing", "Clearing"] {
         runs.get_or_create(&State { state: state.to_owned() }).set(0);
     }
     for state in ["Planned", "Issued"] {

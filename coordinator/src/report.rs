@@ -5,7 +5,7 @@ use crate::{
     packing::is_archive,
     remedies::remedy,
     state::{run::RunState, unit::UnitState},
-    store::{ChunkRow, CommandCounts, NodeRow, RunRow, RunTimes, StoreError, Totals, UnitCounts, UnitRow},
+    store::{ChunkRow, Clearing, CommandCounts, NodeRow, RunRow, RunTimes, StoreError, Totals, UnitCounts, UnitRow},
     timeline::Point,
 };
 use ferry_common::{
@@ -77,6 +77,8 @@ pub struct TimesView {
     pub ingesting: Option<String>,
     /// Publishing began.
     pub publishing: Option<String>,
+    /// Every row was visible, and source files began to be deleted or moved.
+    pub clearing: Option<String>,
     /// The end.
     pub ended: Option<String>,
 }
@@ -90,6 +92,7 @@ impl From<&RunTimes> for TimesView {
             copying: text(times.copying),
             ingesting: text(times.ingesting),
             publishing: text(times.publishing),
+            clearing: text(times.clearing),
             ended: text(times.ended),
         }
     }
@@ -148,6 +151,27 @@ pub struct RunView {
     pub copy: CopyStage,
     /// Stage 2: staging to table.
     pub ingest: IngestStage,
+    /// Source files that are deleted or moved, where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clearing: Option<ClearingView>,
+}
+
+/// Source files that are deleted or moved once they are loaded.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClearingView {
+    /// Files deleted or moved.
+    pub files_done: u64,
+    /// Files that were gone already.
+    pub files_gone: u64,
+    /// Files left in place: changed since they were loaded, or not to be deleted or moved.
+    pub files_left: u64,
+}
+
+impl From<&Clearing> for ClearingView {
+    fn from(clearing: &Clearing) -> Self {
+        Self { files_done: clearing.done, files_gone: clearing.gone, files_left: clearing.left }
+    }
 }
 
 /// Stage 1: source to staging.
@@ -209,7 +233,8 @@ fn stages(
     let copied = counts.counters;
     let ended = times.ended;
     // Until they are published, rows in a staging table are nobody's.
-    let is_visible = run.activity.sink.publish == Publish::Append || run.state == RunState::Succeeded;
+    let is_done = matches!(run.state, RunState::Clearing | RunState::Succeeded);
+    let is_visible = run.activity.sink.publish == Publish::Append || is_done;
     let visible = |count: u64| if is_visible { count } else { 0 };
     let copy = CopyStage {
         files_total: counts.files_total,
@@ -229,7 +254,7 @@ fn stages(
         rows_total: commands.rows_total,
         rows_visible: visible(commands.rows_confirmed),
         bytes_visible: visible(commands.bytes_confirmed),
-        duration_seconds: seconds(times.ingesting, ended, now),
+        duration_seconds: seconds(times.ingesting, times.clearing.or(ended), now),
     };
     (copy, ingest)
 }
@@ -241,7 +266,7 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
     let live = core.live_counters(&run.id);
     let (copy, ingest) = stages(run, &counts, &commands, live, now);
     let mut last_failure = None;
-    if run.state == RunState::Planning
+    if matches!(run.state, RunState::Planning | RunState::Clearing)
         && let Some(listing) = core.store.unit(&run.id, UnitNumber::LISTING).await?
     {
         last_failure = listing.last_failure;
@@ -271,6 +296,7 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
         sweep_failure: core.live().get(&run.id).and_then(|l| l.sweep_failure.as_ref().map(FailureView::from)),
         copy,
         ingest,
+        clearing: run.clearing.as_ref().map(ClearingView::from),
     })
 }
 
@@ -381,6 +407,8 @@ pub(crate) async fn run_report(core: &Core, run: &RunRow) -> Result<Value, Store
         "isSwept": run.is_swept,
         "sink": {"endpoint": run.activity.sink.endpoint, "database": run.activity.sink.database, "table": run.activity.sink.table},
         "warnings": run.warnings,
+        // Deleted or moved, where that is asked for. Files that were left in place say why.
+        "clearing": run.clearing.as_ref().map(ClearingView::from),
         "stages": {
             "copy": with_rate(json!(copy), copy.bytes_done, copy.duration_seconds),
             "ingest": with_rate(json!(ingest), ingest.bytes_visible, ingest.duration_seconds),
@@ -400,10 +428,14 @@ fn is_several(unit: &UnitRow) -> bool {
 /// A unit's lines of a report: one a file, with the members of archives under their own names.
 fn values_of(unit: &UnitRow, chunks: &[ChunkRow]) -> Vec<Value> {
     let of_unit = |path: &str, relative: &str, size: u64, etag: &str| {
-        json!({
+        let mut value = json!({
             "path": path, "relativePath": relative, "sizeBytes": size, "etag": etag, "state": unit.state.name(),
             "attempts": unit.attempts, "node": unit.node_name, "lastFailure": unit.last_failure.as_ref().map(error_of),
-        })
+        });
+        if let Some(left) = unit.tail.left.iter().find(|left| left.relative_path == relative) {
+            value["leftInPlace"] = json!(left.why);
+        }
+        value
     };
     let counted = |mut value: Value| {
         value["rowsRead"] = json!(unit.counters.rows_read);
@@ -479,6 +511,8 @@ pub struct NodeView {
     pub slots_busy: u32,
     /// Version of its program.
     pub version: String,
+    /// It may delete and move files of its sources.
+    pub may_change_sources: bool,
     /// Who it is by its certificate; null where none is asked for.
     pub identity: Option<String>,
     /// When it registered, RFC 3339.
@@ -511,6 +545,7 @@ pub(crate) async fn node_views(core: &Core, nodes: Vec<NodeRow>) -> Result<Vec<N
             slots: node.slots,
             slots_busy: busy,
             version: node.program_version,
+            may_change_sources: node.may_change_sources,
             identity: node.identity.map(|identity| identity.to_string()),
             registered: node.registered.to_string(),
             last_seen: node.last_seen.to_string(),

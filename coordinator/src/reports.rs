@@ -9,7 +9,7 @@ use crate::{
 };
 use ferry_common::{
     failure::{Code, Failure},
-    id::RunId,
+    id::{RunId, UnitNumber},
     staging,
     unit::{AttemptKey, Chunk, Counters, Event, ListPage, Report},
 };
@@ -86,6 +86,13 @@ impl Core {
                 }
                 return Ok(!is_taken);
             }
+            Event::Cleared(ends) => {
+                let is_taken = self.cleared(key, ends).await?;
+                if !is_taken {
+                    self.nobody_works_on(key).await?;
+                }
+                return Ok(!is_taken);
+            }
             Event::Failed(failure) => {
                 let limit = self.retry_limit(run, key.unit);
                 UnitEvent::AttemptFailed { token, failure: failure.clone(), limit }
@@ -107,7 +114,8 @@ impl Core {
     /// Takes up chunks of one attempt, and its end if that is among them, in one commit.
     async fn staged(&self, run: &RunRow, reports: &[Report]) -> Result<Vec<Ack>, ChangeError> {
         let key = &reports[0].key;
-        if !wants_attempts(run) {
+        // Unit 0 stages nothing, whatever its holder says.
+        if !wants_attempts(run) || key.unit == UnitNumber::LISTING {
             if reports.iter().any(|r| matches!(r.event, Event::Completed { .. })) {
                 self.nobody_works_on(key).await?;
             }
@@ -144,7 +152,7 @@ impl Core {
             let is_taken = match &report.event {
                 Event::ChunkStaged(chunk) => taking.chunk(chunk)?,
                 Event::Completed { counters, chunks, files, quarantine } => {
-                    let tail = Tail { files: files.clone(), quarantine: quarantine.clone() };
+                    let tail = Tail { files: files.clone(), quarantine: quarantine.clone(), ..Tail::default() };
                     taking.completed(*counters, *chunks, tail).await?
                 }
                 _ => false,
@@ -234,7 +242,7 @@ impl Core {
 
 /// The run still wants its attempts to go on.
 pub(crate) fn wants_attempts(run: &RunRow) -> bool {
-    matches!(run.state, RunState::Planning | RunState::Copying)
+    matches!(run.state, RunState::Planning | RunState::Copying | RunState::Clearing)
 }
 
 /// What reports of one attempt make of its unit. Nothing is stored yet.

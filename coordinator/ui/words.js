@@ -2,7 +2,7 @@
 
 /** Tone of a state: its colour. */
 const TONES = {
-  Queued: 'wait', Planning: 'run', Copying: 'run', Ingesting: 'run', Publishing: 'run', Cancelling: 'warn', Failing: 'bad',
+  Queued: 'wait', Planning: 'run', Copying: 'run', Ingesting: 'run', Publishing: 'run', Clearing: 'run', Cancelling: 'warn', Failing: 'bad',
   Succeeded: 'ok', Cancelled: 'off', Failed: 'bad', Planned: 'ok',
   Pending: 'wait', Leased: 'run', Staged: 'part', Ingested: 'ok', Skipped: 'warn', Dropped: 'off',
   Issued: 'run', Confirmed: 'ok', Rejected: 'bad',
@@ -16,6 +16,7 @@ const MEANINGS = {
   Copying: 'stage 1: nodes copy files to staging',
   Ingesting: 'stage 2: the cluster takes the staged data into the table',
   Publishing: 'all rows are made visible at once',
+  Clearing: 'all rows are visible; nodes delete or move the files that were loaded',
   Cancelling: 'nodes and cluster finish or stop what they hold',
   Failing: 'nodes and cluster stop; then it has failed',
   Planned: 'a dry run: nothing was copied',
@@ -78,6 +79,8 @@ export function explanation(run, figures) {
         : 'Everything is staged. The cluster now takes it into the table; rows become visible command by command.';
     case 'Publishing':
       return 'Everything is ingested. One command makes all rows visible.';
+    case 'Clearing':
+      return `All rows are visible in ${run.sink}. Nodes that may do so delete or move the files that were loaded. Cancelling now leaves the rest of them in place; the run ends as succeeded.`;
     case 'Cancelling':
       return 'The run stops: nodes give back their files, and commands that the cluster has begun run to their end.';
     case 'Failing':

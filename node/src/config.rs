@@ -17,6 +17,8 @@ pub struct NodeConfig {
     pub slots: u32,
     /// Folders it may read.
     pub roots: Roots,
+    /// It may delete and move files there, where a run asks for it.
+    pub may_change_sources: bool,
     /// How much it may send to staging.
     pub bandwidth: Timetable,
     /// Where its health is served, if anywhere.

@@ -1,7 +1,8 @@
-//! A node: lists sources, reads one file per attempt, stages its chunks and reports. It dials out only, keeps nothing
+//! A node: lists sources, reads one file per attempt, stages its chunks and reports; where it may, it deletes or moves what is loaded. It dials out only, keeps nothing
 //! that matters, and never talks to Azure Data Explorer.
 
 mod bandwidth;
+mod clear;
 mod compress;
 mod config;
 pub mod convert;

@@ -6,7 +6,7 @@ use crate::{
     health,
     identity::{IdentityError, Joined, Membership},
     meters::Meters,
-    slots::Slots,
+    slots::{Reach, Slots},
 };
 use ferry_common::{
     failure::{backoff, with_causes},
@@ -127,7 +127,8 @@ where
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
     let bandwidth = Bandwidth::new(config.bandwidth.clone());
-    let slots = Slots::new(&config.name, config.slots, config.roots.clone(), bandwidth, meters.clone());
+    let reach = Reach { roots: config.roots.clone(), may_change_sources: config.may_change_sources };
+    let slots = Slots::new(&config.name, config.slots, reach, bandwidth, meters.clone());
     let mut link = Link {
         node: NodeId::generate(),
         client,
@@ -221,6 +222,7 @@ where
             slots: self.config.slots,
             versions: Some(pb::VersionRange { min: link::VERSION_MIN, max: link::VERSION_MAX }),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            may_change_sources: self.config.may_change_sources,
         };
         let response = self.client.register(request).await?.into_inner();
         self.ready.seen();

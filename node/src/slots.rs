@@ -2,6 +2,7 @@
 
 use crate::{
     bandwidth::{Bandwidth, Throttle},
+    clear,
     copy::{self, Copied},
     list,
     meters::Meters,
@@ -12,7 +13,7 @@ use crate::{
     trial,
 };
 use ferry_common::{
-    failure::Failure,
+    failure::{Code, Failure},
     id::RunId,
     spans::{self, Span, SpanOf},
     storage::Signer,
@@ -98,7 +99,7 @@ impl Outbox {
         let mut queue = self.lock();
         let before = queue.1.len();
         let ends_lease = |event: &Event| match event {
-            Event::Failed(_) | Event::GivenBack | Event::Completed { .. } => true,
+            Event::Failed(_) | Event::GivenBack | Event::Completed { .. } | Event::Cleared(_) => true,
             Event::Listed(page) => page.last,
             Event::ChunkStaged(_) => false,
         };
@@ -128,6 +129,15 @@ pub(crate) struct Held {
     pub(crate) blobs: Option<BlobAsk>,
 }
 
+/// What a node may do to its sources.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    /// What lies below these may be read.
+    pub(crate) roots: Roots,
+    /// And deleted and moved.
+    pub(crate) may_change_sources: bool,
+}
+
 /// The attempts of a node.
 #[derive(Clone)]
 pub(crate) struct Slots {
@@ -135,7 +145,7 @@ pub(crate) struct Slots {
     node: Arc<str>,
     running: Arc<Mutex<HashMap<AttemptKey, Running>>>,
     outbox: Arc<Outbox>,
-    roots: Roots,
+    reach: Reach,
     bandwidth: Arc<Bandwidth>,
     /// Of runs whose bandwidth is limited, as long as they have attempts here.
     run_bandwidths: Arc<Mutex<HashMap<RunId, Weak<Bandwidth>>>>,
@@ -145,14 +155,14 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(node: &str, count: u32, roots: Roots, bandwidth: Bandwidth, meters: Arc<Meters>) -> Self {
+    pub(crate) fn new(node: &str, count: u32, reach: Reach, bandwidth: Bandwidth, meters: Arc<Meters>) -> Self {
         meters.slots(count);
         meters.busy(0);
         Self {
             node: node.into(),
             running: Arc::default(),
             outbox: Arc::new(Outbox::new()),
-            roots,
+            reach,
             bandwidth: Arc::new(bandwidth),
             run_bandwidths: Arc::default(),
             count,
@@ -250,7 +260,7 @@ impl Slots {
         // Made before the share is told that comes with the grant.
         let of_run = match &grant.work {
             Work::Copy(copy) => copy.settings.bandwidth.as_ref().map(|table| self.bandwidth_of(&key.run, table)),
-            Work::List { .. } => None,
+            Work::List { .. } | Work::Clear(_) => None,
         };
         let throttle = Throttle::new(self.bandwidth.clone(), of_run);
         let slots = self.clone();
@@ -259,6 +269,7 @@ impl Slots {
             let path = match &grant.work {
                 Work::List { source, .. } => source.folder_path.clone(),
                 Work::Copy(copy) => copy.file.path.clone(),
+                Work::Clear(clear) => clear.folder_path.clone(),
             };
             // In a task of its own, so that a panic ends the attempt and not the node.
             let attempt = tokio::spawn(slots.clone().attempt(grant, throttle, signatures, progress, stop));
@@ -323,7 +334,8 @@ impl Slots {
                 };
                 let signer = signatures.map(|signatures| signatures as Arc<dyn Signer>);
                 let staging = Staging::open(&work.staging, signer, throttle)?;
-                let copied = copy::copy(&key, *work, self.roots.clone(), &staging, progress, &stop, staged).await?;
+                let copied =
+                    copy::copy(&key, *work, self.reach.roots.clone(), &staging, progress, &stop, staged).await?;
                 let completed = |Copied { counters, chunks, files, quarantine }| Event::Completed {
                     counters,
                     chunks,
@@ -334,8 +346,8 @@ impl Slots {
             }
             Work::List { source, page_files_max, sample_files_max, split_bytes, trial } => {
                 let (sender, mut pages) = mpsc::channel(1);
-                let (roots, token) = (self.roots.clone(), stop.clone());
-                let mut trying = trial.map(|settings| trial::Trying::new(&source, &settings, self.roots.clone()));
+                let (roots, token) = (self.reach.roots.clone(), stop.clone());
+                let mut trying = trial.map(|settings| trial::Trying::new(&source, &settings, self.reach.roots.clone()));
                 let lister = tokio::task::spawn_blocking(move || {
                     list::list(&source, &roots, page_files_max, sample_files_max, split_bytes, &token, sender)
                 });
@@ -361,6 +373,19 @@ impl Slots {
                     Err(e) => Err(Failure::internal(e.to_string())),
                 }
             }
+            Work::Clear(_) if !self.reach.may_change_sources => Err(Failure::settings(
+                Code::SourceChangesForbidden,
+                "this node may not delete or move files; start it with --allow-source-changes",
+            )),
+            Work::Clear(work) => {
+                let roots = self.reach.roots.clone();
+                let cleared = tokio::task::spawn_blocking(move || clear::clear(&work, &roots, &stop)).await;
+                match cleared {
+                    Ok(result) => Ok(result?.map(Event::Cleared)),
+                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                    Err(e) => Err(Failure::internal(e.to_string())),
+                }
+            }
         }
     }
 
@@ -368,7 +393,7 @@ impl Slots {
     fn span_of(&self, key: &AttemptKey, began: SystemTime, counters: Counters, event: Option<&Event>) -> Span {
         let (state, failure) = match event {
             Some(Event::Failed(failure)) => ("failed", Some(failure.code)),
-            Some(Event::Completed { .. } | Event::Listed(_)) => ("completed", None),
+            Some(Event::Completed { .. } | Event::Listed(_) | Event::Cleared(_)) => ("completed", None),
             Some(Event::GivenBack | Event::ChunkStaged(_)) | None => ("stopped", None),
         };
         Span::new(&key.run, SpanOf::Attempt(key.unit, key.attempt), began, SystemTime::now())

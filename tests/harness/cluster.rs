@@ -28,12 +28,15 @@ pub struct ClusterOptions {
     pub relayed: bool,
     /// A collector of spans; empty: none.
     pub collector: String,
+    /// Nodes may delete and move files of their sources.
+    pub source_changes: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
         let (fault, store, lent_rights, collector) = (String::new(), String::new(), String::new(), String::new());
-        Self { nodes: 3, slots: 1, fault, store, queued: false, lent_rights, relayed: false, collector }
+        let (queued, relayed, source_changes) = (false, false, false);
+        Self { nodes: 3, slots: 1, fault, store, queued, lent_rights, relayed, collector, source_changes }
     }
 }
 
@@ -55,6 +58,7 @@ pub struct Cluster {
     collector: String,
     queued: bool,
     lent_rights: String,
+    source_changes: bool,
     /// A second coordinator on the same store.
     second: Option<Program>,
     second_ports: (u16, u16),
@@ -149,6 +153,7 @@ impl Cluster {
             collector,
             queued: options.queued,
             lent_rights: options.lent_rights,
+            source_changes: options.source_changes,
             second: None,
             second_ports,
             relays,
@@ -221,7 +226,10 @@ impl Cluster {
             "--allow-root".into(),
             self.source().display().to_string(),
         ];
-        let environment = [(COLLECTOR_VARIABLE, self.collector.clone())];
+        let mut environment = vec![(COLLECTOR_VARIABLE, self.collector.clone())];
+        if self.source_changes {
+            environment.push(("FERRY_NODE_ALLOW_SOURCE_CHANGES", "true".to_owned()));
+        }
         Program::ferry(&arguments, &environment, self.folder.path().join(format!("{name}.log")))
     }
 

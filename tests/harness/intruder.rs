@@ -79,6 +79,7 @@ impl Intruder {
             slots: 1,
             versions: Some(pb::VersionRange { min: versions.0, max: versions.1 }),
             program_version: "0".to_owned(),
+            may_change_sources: false,
         };
         Ok(self.nodes().register(request).await?.into_inner().version)
     }
@@ -123,7 +124,7 @@ impl Intruder {
                 pb::staging_target::Kind::AzureBlob(target) => Some((grant.key?, target)),
                 pb::staging_target::Kind::FileSystem(_) => None,
             },
-            pb::grant::Work::List(_) => None,
+            pb::grant::Work::List(_) | pb::grant::Work::Clear(_) => None,
         })
     }
 

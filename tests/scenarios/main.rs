@@ -6,6 +6,7 @@ mod attacks;
 mod bad_input;
 mod chaos;
 mod checks;
+mod clearing;
 mod copies;
 mod deaths;
 mod entra;

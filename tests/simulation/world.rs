@@ -103,6 +103,9 @@ pub(crate) struct World {
     before: Vec<String>,
     source: Vec<String>,
     publish: &'static str,
+    /// Files that were loaded are deleted.
+    clears: bool,
+    files: usize,
     run: RunId,
 }
 
@@ -150,6 +153,7 @@ impl World {
         let before: Vec<String> = (0..chance.number(0, 3)).map(|n| format!("-{n},before")).collect();
         cluster.create("T", "n:long,t:string", before.clone());
         let source = write_source(&folder.path().join("source"), &chance);
+        let files = files_below(&folder.path().join("source")).len();
         Self {
             sabotage,
             store,
@@ -167,6 +171,9 @@ impl World {
             before,
             source,
             publish,
+            // Half of each kind of publishing; the rest of a seed stays as it was.
+            clears: kind == Kind::Whole && sabotage == Sabotage::None && seed / 3 % 2 == 1,
+            files,
             run: format!("seed-{seed}").parse().unwrap(),
         }
     }
@@ -183,6 +190,7 @@ impl World {
                          "checkValues": false},
         });
         let mut activity = Activity::parse(&activity.to_string(), "activity").unwrap();
+        activity.source.delete_files_after_completion = self.clears;
         if self.publish == "queued" {
             // Real services fetch blobs; the one here reads files.
             activity.sink.ingestion = Ingestion::Queued;
@@ -302,6 +310,7 @@ impl World {
             name: format!("node-{}", self.nodes_started),
             slots: u32::try_from(self.chance.number(1, 2)).unwrap(),
             roots: Roots::new([self.folder.path().to_owned()]).unwrap(),
+            may_change_sources: true,
             bandwidth: Timetable::default(),
             health: None,
             membership: None,
@@ -405,6 +414,16 @@ impl World {
             }
             ("Cancelled", _) => must(table == sorted(self.before.clone()), "all rows of a run become visible or none")?,
             _ => must(false, "a run ends well, or as it was asked to")?,
+        }
+        let there = files_below(&self.folder.path().join("source")).len();
+        let told = report["warnings"].to_string().contains("left in place");
+        match (status, self.clears) {
+            // Who asks for the end while files are deleted is told that some are left; a node that was lost may have deleted them.
+            ("Succeeded", true) => must(
+                (there == 0 || told) && report["clearing"]["filesLeft"] == 0,
+                &format!("every file that was loaded is deleted, or told of: {there} are there"),
+            )?,
+            _ => must(there == self.files, &format!("{there} of {} files are there, and all must be", self.files))?,
         }
         must(self.cluster.tables() == ["T"], &format!("no staging table is left: {:?}", self.cluster.tables()))?;
         let blobs = files_below(&self.folder.path().join("staging"));

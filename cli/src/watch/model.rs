@@ -258,7 +258,7 @@ impl Model {
     }
 
     fn may_cancel(&self) -> bool {
-        matches!(self.run.state.as_str(), "Queued" | "Planning" | "Copying" | "Ingesting")
+        matches!(self.run.state.as_str(), "Queued" | "Planning" | "Copying" | "Ingesting" | "Clearing")
     }
 
     fn scroll_to(&mut self, line: usize) {

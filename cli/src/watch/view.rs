@@ -245,6 +245,7 @@ fn explanation(model: &Model) -> &'static str {
         "Ingesting" if is_at_once => "rows gather apart: all become visible at once, at the end",
         "Ingesting" => "rows become visible command by command",
         "Publishing" => "all rows become visible with one command",
+        "Clearing" => "every row is in the table; nodes delete or move the files that were loaded",
         "Cancelling" | "Failing" => "ends when what is in flight is known",
         "Succeeded" if run.is_swept => "every row is in the table",
         "Succeeded" => "every row is in the table; staging is being swept",

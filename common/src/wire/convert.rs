@@ -5,8 +5,9 @@ use crate::{
     failure::{Code, Failure, Fault, Retry},
     id::{AttemptNumber, ChunkNumber, LeaseToken, RunId, UnitNumber},
     unit::{
-        AttemptKey, BlobAsk, BlobSignatures, Chunk, CopyWork, Counters, Event, FileRange, FileRows, FileVersion, Grant,
-        Integrity, ListPage, Report, Resume, SampleColumn, Scope, SignedBlobs, StagingTarget, Trial, Work,
+        AttemptKey, BlobAsk, BlobSignatures, Chunk, ClearWork, CopyWork, Counters, Event, FileEnd, FileRange, FileRows,
+        FileVersion, Grant, Integrity, ListPage, Report, Resume, SampleColumn, Scope, SignedBlobs, StagingTarget,
+        Trial, Work,
     },
 };
 use std::time::Duration;
@@ -282,6 +283,7 @@ impl From<Report> for pb::Report {
             }),
             Event::Failed(failure) => E::AttemptFailed(failure.into()),
             Event::GivenBack => E::GivenBack(pb::GivenBack {}),
+            Event::Cleared(ends) => E::Cleared(pb::Cleared { ends: ends.into_iter().map(Into::into).collect() }),
         };
         Self { sequence: report.sequence, key: Some(report.key.into()), event: Some(event) }
     }
@@ -302,8 +304,37 @@ impl TryFrom<pb::Report> for Report {
             },
             E::AttemptFailed(failure) => Event::Failed(failure.into()),
             E::GivenBack(_) => Event::GivenBack,
+            E::Cleared(cleared) => {
+                Event::Cleared(cleared.ends.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
         };
         Ok(Self { sequence: report.sequence, key: key(report.key)?, event })
+    }
+}
+
+impl From<FileEnd> for pb::FileEnd {
+    fn from(end: FileEnd) -> Self {
+        let (kind, why) = match end {
+            FileEnd::Done => (pb::FileEndKind::Done, String::new()),
+            FileEnd::Gone => (pb::FileEndKind::Gone, String::new()),
+            FileEnd::Changed(why) => (pb::FileEndKind::Changed, why),
+            FileEnd::Failed(why) => (pb::FileEndKind::Failed, why),
+        };
+        Self { kind: kind.into(), why }
+    }
+}
+
+impl TryFrom<pb::FileEnd> for FileEnd {
+    type Error = WireError;
+    fn try_from(end: pb::FileEnd) -> Result<Self, WireError> {
+        match end.kind() {
+            pb::FileEndKind::Done => Ok(Self::Done),
+            pb::FileEndKind::Gone => Ok(Self::Gone),
+            pb::FileEndKind::Changed => Ok(Self::Changed(end.why)),
+            pb::FileEndKind::Failed => Ok(Self::Failed(end.why)),
+            // Never taken for done.
+            pb::FileEndKind::Unspecified => Err(WireError::invalid("kind", "no end of a file that is known here")),
+        }
     }
 }
 
@@ -352,6 +383,11 @@ impl TryFrom<Grant> for pb::Grant {
                     pack,
                 })
             }
+            Work::Clear(clear) => W::Clear(pb::ClearWork {
+                folder_path: clear.folder_path,
+                files: clear.files.into_iter().map(Into::into).collect(),
+                move_to: clear.move_to.unwrap_or_default(),
+            }),
         };
         Ok(Self { key: Some(grant.key.into()), work: Some(work) })
     }
@@ -389,6 +425,11 @@ impl TryFrom<pb::Grant> for Grant {
                 staging: copy.staging.ok_or(WireError::Missing("staging"))?.try_into()?,
                 resume: copy.resume.unwrap_or_default().into(),
             })),
+            W::Clear(clear) => Work::Clear(ClearWork {
+                folder_path: clear.folder_path,
+                files: clear.files.into_iter().map(Into::into).collect(),
+                move_to: present(clear.move_to),
+            }),
         };
         Ok(Self { key: key(grant.key)?, work })
     }
@@ -553,6 +594,12 @@ mod tests {
             Event::ChunkStaged(chunk),
             Event::Failed(failure),
             Event::GivenBack,
+            Event::Cleared(vec![
+                FileEnd::Done,
+                FileEnd::Gone,
+                FileEnd::Changed("c".to_owned()),
+                FileEnd::Failed("f".to_owned()),
+            ]),
             Event::Listed(ListPage {
                 number: 3,
                 files: Vec::new(),
@@ -622,6 +669,29 @@ mod tests {
             let grant = Grant { key, work };
             assert_eq!(Grant::try_from(pb::Grant::try_from(grant.clone()).unwrap()).unwrap(), grant);
         }
+    }
+
+    #[test]
+    fn what_becomes_of_files_survives_the_wire() {
+        let file = FileVersion {
+            path: "/d/a".to_owned(),
+            relative_path: "a".to_owned(),
+            size_bytes: 1,
+            modified_ns: 2,
+            etag: "e".to_owned(),
+        };
+        for move_to in [None, Some("/done".to_owned())] {
+            let key = AttemptKey {
+                run: "r1".parse().unwrap(),
+                unit: UnitNumber::LISTING,
+                attempt: AttemptNumber(2),
+                token: LeaseToken::generate(),
+            };
+            let work = Work::Clear(ClearWork { folder_path: "/d".to_owned(), files: vec![file.clone()], move_to });
+            let grant = Grant { key, work };
+            assert_eq!(Grant::try_from(pb::Grant::try_from(grant.clone()).unwrap()).unwrap(), grant);
+        }
+        assert!(FileEnd::try_from(pb::FileEnd { kind: 99, why: String::new() }).is_err(), "an end of a later release");
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) async fn make(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     if run.files == 0 && run.expected.is_none() && run.activity.source.allow_no_files {
         return Ok(Made::Empty);
     }
+    core.check_source_changes(run).await?;
     let agreed = match &run.expected {
         Some(expected) => Some(hold_to(core, run, expected).await?),
         None => None,
@@ -140,7 +141,8 @@ async fn show(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     let (chunks, chunks_basis) = estimate::chunks(activity, &survey, &ratios);
     let plan = looked.plan.as_ref().ok();
     let parts = plan.map(|plan| Parts::of(activity, &survey.files, plan));
-    let obstacles: Vec<_> = looked.plan.as_ref().err().into_iter().collect();
+    let forbidden = core.check_source_changes(run).await.err();
+    let obstacles: Vec<_> = looked.plan.as_ref().err().into_iter().chain(&forbidden).collect();
     let largest: Vec<_> =
         survey.largest.iter().map(|(bytes, path)| json!({"path": path, "sizeBytes": bytes})).collect();
     let shown = json!({

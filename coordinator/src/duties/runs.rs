@@ -7,6 +7,7 @@ use super::{
     sweep, webhooks,
 };
 use crate::{
+    clearing::{self, Permission},
     core::{ChangeError, Core, Hold},
     ingest::{
         Ingester, judged,
@@ -14,9 +15,9 @@ use crate::{
     },
     state::{
         run::{RunEvent, RunState},
-        unit::UnitState,
+        unit::{UnitEvent, UnitState},
     },
-    store::{PaceKey, PaceRow, RunRow, StoreError, UnitCounts, UnitRow, Write},
+    store::{Clearing, PaceKey, PaceRow, RunRow, StoreError, Totals, UnitCounts, UnitRow, Write},
 };
 use ferry_common::{
     activity::Publish,
@@ -51,6 +52,8 @@ const PASSED_MAX: Duration = Duration::from_secs(80);
 const PASSED_FORGOTTEN: Duration = Duration::from_secs(120);
 /// How often the driver sees whether it can still open staging.
 const ACCESS_INTERVAL: Duration = Duration::from_secs(30);
+/// Nodes that may not delete or move files have had their chance after so long: one may be starting again with that right.
+const PERMISSION_PATIENCE: Duration = Duration::from_secs(120);
 /// Wait after a look that failed.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -199,6 +202,8 @@ struct Driver {
     recounts_failed: u32,
     publish_looks: u32,
     has_dropped: bool,
+    /// Since when no node that is there may delete or move files.
+    forbidden_since: Option<tokio::time::Instant>,
     end_seen: Option<tokio::time::Instant>,
     /// Since when this program drives the run.
     began: Millis,
@@ -221,6 +226,7 @@ impl Driver {
             recounts_failed: 0,
             publish_looks: 0,
             has_dropped: false,
+            forbidden_since: None,
             end_seen: None,
         }
     }
@@ -267,6 +273,7 @@ impl Driver {
             RunState::Copying => self.watch_copying(&run).await,
             RunState::Ingesting => self.ingest(&run).await,
             RunState::Publishing => self.publish(&run).await,
+            RunState::Clearing => self.clear(&run).await,
             RunState::Cancelling | RunState::Failing { .. } => self.drain(&run).await,
             RunState::Planned | RunState::Succeeded | RunState::Cancelled | RunState::Failed { .. } => {
                 let seen = *self.end_seen.get_or_insert_with(tokio::time::Instant::now);
@@ -520,12 +527,16 @@ impl Driver {
         Ok(Next::Again)
     }
 
+    /// Every row is visible: the run has succeeded, once its files are deleted or moved where that is asked for.
     async fn succeed(&self, run: &RunRow, event: RunEvent) -> Result<Next, ChangeError> {
         let now = self.core.now();
         let totals = self.core.totals(&self.id).await?;
         // Of publishing that an earlier program began, nobody knows how much was waiting.
         let published = run.times.publishing.filter(|at| event == RunEvent::Published && *at >= self.began);
         let learned: Vec<_> = self.learned(run, published.map(|at| now.since(at))).into_iter().collect();
+        if self.core.has_files_to_clear(run).await? {
+            return self.begin_clearing(totals, learned).await;
+        }
         self.core
             .apply_to_run_and(&self.id, &learned, event, |row| {
                 row.times.ended = Some(now);
@@ -534,6 +545,71 @@ impl Driver {
             })
             .await?;
         Ok(Next::Again)
+    }
+
+    /// Unit 0, whose listing is long done, is there for nodes once more.
+    async fn begin_clearing(&self, totals: Totals, mut others: Vec<Write>) -> Result<Next, ChangeError> {
+        let Some(mut source) = self.core.store.unit(&self.id, UnitNumber::LISTING).await? else {
+            return Ok(Next::Done);
+        };
+        source.state = source.state.apply(UnitEvent::Reopened)?;
+        source.last_failure = None;
+        let now = self.core.now();
+        others.push(Write::UpdateUnit(Box::new(source)));
+        self.core
+            .apply_to_run_and(&self.id, &others, RunEvent::FilesRemain, |row| {
+                row.times.clearing = Some(now);
+                row.totals = Some(totals);
+                row.clearing = Some(Clearing::NEW);
+            })
+            .await?;
+        self.core.offer();
+        Ok(Next::Again)
+    }
+
+    /// Waits until nodes have deleted or moved the files, or nobody can; then the run has succeeded.
+    async fn clear(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        let Some(mut source) = self.core.store.unit(&self.id, UnitNumber::LISTING).await? else {
+            return Ok(Next::Done);
+        };
+        let is_stopped = run.clearing.as_ref().is_some_and(|clearing| clearing.is_stopped);
+        let why_rest = match &source.state {
+            UnitState::Ingested | UnitState::Dropped => None,
+            UnitState::Failed { failure } | UnitState::Skipped { failure } => Some(failure.message.clone()),
+            UnitState::Leased { .. } | UnitState::Staged { .. } => return Ok(Next::Wait(LOOK_INTERVAL)),
+            UnitState::Pending { .. } if is_stopped => Some("the run was asked to end".to_owned()),
+            UnitState::Pending { .. } => {
+                let Some(why) = self.forbidden_for_long(run).await? else { return Ok(Next::Wait(LOOK_INTERVAL)) };
+                Some(why)
+            }
+        };
+        let mut others = Vec::new();
+        if matches!(source.state, UnitState::Pending { .. }) {
+            // Whoever is being granted a page just now is refused, or was first.
+            source.state = source.state.apply(UnitEvent::RunStopped)?;
+            others.push(Write::UpdateUnit(Box::new(source)));
+        }
+        let now = self.core.now();
+        self.core
+            .apply_to_run_and(&self.id, &others, RunEvent::FilesCleared, |row| {
+                let told = clearing::warnings_of(row, why_rest.as_deref());
+                row.warnings.extend(told);
+                row.times.ended = Some(now);
+                row.sweep_at = Some(now);
+            })
+            .await?;
+        Ok(Next::Again)
+    }
+
+    /// Why no node will take the files, if that has been so for long. Without any node the run waits, as for everything.
+    async fn forbidden_for_long(&mut self, run: &RunRow) -> Result<Option<String>, ChangeError> {
+        let runtime = &run.activity.source.connect_via;
+        let Permission::Refused(nodes) = self.core.may_change_sources(runtime).await? else {
+            self.forbidden_since = None;
+            return Ok(None);
+        };
+        let since = *self.forbidden_since.get_or_insert_with(tokio::time::Instant::now);
+        Ok((since.elapsed() >= PERMISSION_PATIENCE).then(|| clearing::refusal(runtime, &nodes)))
     }
 
     /// Makes all rows visible at once. Asked again after any doubt: what is published already is found so.

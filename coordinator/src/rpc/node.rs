@@ -128,6 +128,7 @@ impl NodeService for NodeRpc {
             is_draining: false,
             has_left: false,
             identity: caller.as_ref().map(|identity| identity.id.clone()),
+            may_change_sources: request.may_change_sources,
         };
         if let Some(caller) = caller
             && caller.runtime != node.runtime

@@ -17,6 +17,8 @@ pub enum RunState {
     Ingesting,
     /// Every row is in the run's staging table and becomes visible with one command. Cannot be cancelled any more.
     Publishing,
+    /// Every row is visible; nodes delete or move the files that were loaded. Cannot fail, and ends early when asked to.
+    Clearing,
     /// Asked to end; what is in flight is followed to its end.
     Cancelling,
     /// Cannot succeed; what is in flight is followed to its end.
@@ -56,6 +58,10 @@ pub enum RunEvent {
     LastUnitGathered,
     /// Every row has become visible.
     Published,
+    /// Every row is visible, and the files that were loaded are to be deleted or moved.
+    FilesRemain,
+    /// No file is to be deleted or moved any more.
+    FilesCleared,
     /// The caller wants it to end.
     CancelAsked,
     /// It cannot succeed.
@@ -77,6 +83,10 @@ impl RunState {
             (Self::Ingesting, E::LastUnitIngested) => Ok(Self::Succeeded),
             (Self::Ingesting, E::LastUnitGathered) => Ok(Self::Publishing),
             (Self::Publishing, E::Published) => Ok(Self::Succeeded),
+            (Self::Ingesting | Self::Publishing, E::FilesRemain) => Ok(Self::Clearing),
+            // What a node has in hand is followed to its end.
+            (Self::Clearing, E::CancelAsked) => Ok(Self::Clearing),
+            (Self::Clearing, E::FilesCleared) => Ok(Self::Succeeded),
             (Self::Queued, E::CancelAsked) => Ok(Self::Cancelled),
             (Self::Planning | Self::Copying | Self::Ingesting, E::CancelAsked) => Ok(Self::Cancelling),
             (Self::Planning | Self::Copying | Self::Ingesting | Self::Publishing, E::FailureFound(failure)) => {
@@ -96,6 +106,7 @@ impl RunState {
             Self::Copying => "Copying",
             Self::Ingesting => "Ingesting",
             Self::Publishing => "Publishing",
+            Self::Clearing => "Clearing",
             Self::Cancelling => "Cancelling",
             Self::Failing { .. } => "Failing",
             Self::Planned => "Planned",
@@ -130,6 +141,8 @@ impl RunEvent {
             Self::LastUnitIngested => "LastUnitIngested",
             Self::LastUnitGathered => "LastUnitGathered",
             Self::Published => "Published",
+            Self::FilesRemain => "FilesRemain",
+            Self::FilesCleared => "FilesCleared",
             Self::CancelAsked => "CancelAsked",
             Self::FailureFound(_) => "FailureFound",
             Self::Drained => "Drained",
@@ -150,6 +163,7 @@ mod tests {
             RunState::Copying,
             RunState::Ingesting,
             RunState::Publishing,
+            RunState::Clearing,
             RunState::Cancelling,
             RunState::Failing { failure: failure() },
             RunState::Planned,
@@ -158,19 +172,21 @@ mod tests {
             RunState::Failed { failure: failure() },
         ];
         #[rustfmt::skip]
-        let table: [(RunEvent, [&str; 7]); 11] = [
-            //                                    Queued       Planning      Copying       Ingesting     Publishing   Cancelling   Failing
-            (RunEvent::Admitted,                ["Planning",   "",           "",           "",           "",          "",          ""]),
-            (RunEvent::PlanStored,              ["",           "Copying",    "",           "",           "",          "",          ""]),
-            (RunEvent::PlanShown,               ["",           "Planned",    "",           "",           "",          "",          ""]),
-            (RunEvent::LastUnitStaged,          ["",           "",           "Ingesting",  "",           "",          "",          ""]),
-            (RunEvent::UnitReturned,            ["",           "",           "",           "Copying",    "",          "",          ""]),
-            (RunEvent::LastUnitIngested,        ["",           "",           "",           "Succeeded",  "",          "",          ""]),
-            (RunEvent::LastUnitGathered,        ["",           "",           "",           "Publishing", "",          "",          ""]),
-            (RunEvent::Published,               ["",           "",           "",           "",           "Succeeded", "",          ""]),
-            (RunEvent::CancelAsked,             ["Cancelled",  "Cancelling", "Cancelling", "Cancelling", "",          "",          ""]),
-            (RunEvent::FailureFound(failure()), ["",           "Failing",    "Failing",    "Failing",    "Failing",   "",          ""]),
-            (RunEvent::Drained,                 ["",           "",           "",           "",           "",          "Cancelled", "Failed"]),
+        let table: [(RunEvent, [&str; 8]); 13] = [
+            //                                   Queued       Planning      Copying       Ingesting     Publishing   Clearing     Cancelling   Failing
+            (RunEvent::Admitted,                ["Planning",  "",           "",           "",           "",          "",          "",          ""]),
+            (RunEvent::PlanStored,              ["",          "Copying",    "",           "",           "",          "",          "",          ""]),
+            (RunEvent::PlanShown,               ["",          "Planned",    "",           "",           "",          "",          "",          ""]),
+            (RunEvent::LastUnitStaged,          ["",          "",           "Ingesting",  "",           "",          "",          "",          ""]),
+            (RunEvent::UnitReturned,            ["",          "",           "",           "Copying",    "",          "",          "",          ""]),
+            (RunEvent::LastUnitIngested,        ["",          "",           "",           "Succeeded",  "",          "",          "",          ""]),
+            (RunEvent::LastUnitGathered,        ["",          "",           "",           "Publishing", "",          "",          "",          ""]),
+            (RunEvent::Published,               ["",          "",           "",           "",           "Succeeded", "",          "",          ""]),
+            (RunEvent::FilesRemain,             ["",          "",           "",           "Clearing",   "Clearing",  "",          "",          ""]),
+            (RunEvent::FilesCleared,            ["",          "",           "",           "",           "",          "Succeeded", "",          ""]),
+            (RunEvent::CancelAsked,             ["Cancelled", "Cancelling", "Cancelling", "Cancelling", "",          "Clearing",  "",          ""]),
+            (RunEvent::FailureFound(failure()), ["",          "Failing",    "Failing",    "Failing",    "Failing",   "",          "",          ""]),
+            (RunEvent::Drained,                 ["",          "",           "",           "",           "",          "",          "Cancelled", "Failed"]),
         ];
         for (event, expected) in table {
             for (at, state) in states.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! A work unit: one thing that a node reads to its end. Unit 0 of a run is the listing; the others are files.
+//! A work unit: one thing that a node reads to its end. Unit 0 of a run is the source as a whole: first its listing, and at the end,
+//! where that is asked for, what becomes of its files. The others are files.
 
 use super::Refused;
 use ferry_common::{
@@ -110,6 +111,8 @@ pub enum UnitEvent {
         /// What the cluster said.
         failure: Failure,
     },
+    /// There is more to do at the source. Only for unit 0: a file that is in the table is done with.
+    Reopened,
     /// The run fails or is cancelled.
     RunStopped,
 }
@@ -172,6 +175,7 @@ impl UnitState {
             (Self::Staged { .. }, E::Confirmed) => Ok(Self::Ingested),
             (Self::Staged { failures, .. }, E::StagingLost { failure, limit }) => Ok(limit.next(failures + 1, failure)),
             (Self::Staged { .. }, E::Rejected { failure }) => Ok(Self::Failed { failure }),
+            (Self::Ingested, E::Reopened) => Ok(Self::NEW),
             (Self::Pending { .. } | Self::Leased { .. } | Self::Staged { .. }, E::RunStopped) => Ok(Self::Dropped),
             (state, event) => Err(Refused { state: state.name(), event: event.name() }),
         }
@@ -211,6 +215,7 @@ impl UnitEvent {
             Self::Confirmed => "Confirmed",
             Self::StagingLost { .. } => "StagingLost",
             Self::Rejected { .. } => "Rejected",
+            Self::Reopened => "Reopened",
             Self::RunStopped => "RunStopped",
         }
     }
@@ -265,6 +270,11 @@ mod tests {
             (UnitEvent::Rejected { failure: never },                              [None,            None,            Some("Failed")]),
             (UnitEvent::RunStopped,                                               [Some("Dropped"), Some("Dropped"), Some("Dropped")]),
         ];
+        for (at, state) in states.iter().enumerate() {
+            // The one row of a state that is final for files.
+            let next = state.clone().apply(UnitEvent::Reopened).ok();
+            assert_eq!(next, (at == 3).then_some(UnitState::NEW), "Reopened in {}", state.name());
+        }
         for (event, expected) in table {
             for (at, state) in states.iter().enumerate() {
                 let expected = expected.get(at).copied().flatten();

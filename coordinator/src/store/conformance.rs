@@ -1,9 +1,9 @@
 //! What every store must do, as one suite that each adapter runs.
 
 use super::{
-    ChunkRow, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants, HeldSlots,
-    IdentityRow, LeasedUnit, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role, RunQuery, RunRow, RunsIn, Store,
-    StoreError, Telling, TokenRow, UnitRow, Write,
+    ChunkRow, Clearing, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants,
+    HeldSlots, IdentityRow, LeasedUnit, LeftFile, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role, RunQuery,
+    RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -80,6 +80,7 @@ pub async fn run(store: &dyn Store) -> RunRow {
     pages_of_files(store).await;
     pages_of_commands(store).await;
     paces(store).await;
+    clearing(store).await;
     store.run(&"r1".parse().unwrap()).await.unwrap().unwrap()
 }
 
@@ -308,6 +309,38 @@ async fn chunks_and_commands(store: &dyn Store) {
     assert_eq!(store.command_counts(&id).await.unwrap().planned, 1);
 }
 
+/// How far files are deleted, and those that are left, come back as they were stored; a page is stored whole or not at all.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn clearing(store: &dyn Store) {
+    let mut run = new_run("clearing", 77);
+    run.state = RunState::Clearing;
+    run.times.clearing = Some(Millis(78));
+    run.clearing = Some(Clearing::NEW);
+    let (source, mut file) = (new_unit(&run.id, 0, 0), new_unit(&run.id, 2, 5));
+    file.state = UnitState::Ingested;
+    let writes = vec![Write::InsertRun(Box::new(run.clone())), Write::InsertUnits(vec![source.clone(), file.clone()])];
+    store.commit(writes).await.unwrap();
+    assert!(store.live_runs().await.unwrap().iter().any(|r| r.id == run.id), "there is something to do for it");
+
+    let reasons = vec!["2: it was written again".to_owned()];
+    run.clearing = Some(Clearing { after: UnitNumber(2), done: 4, gone: 1, left: 1, reasons, is_stopped: true });
+    file.tail.left = vec![LeftFile { relative_path: "2".to_owned(), why: "it was written again".to_owned() }];
+    let page = |run: &RunRow| {
+        vec![
+            Write::UpdateUnit(Box::new(source.clone())),
+            Write::UpdateUnit(Box::new(file.clone())),
+            Write::UpdateRun(Box::new(run.clone())),
+        ]
+    };
+    let late = RunRow { revision: run.revision + 9, ..run.clone() };
+    assert!(is_conflict(&store.commit(page(&late)).await));
+    assert!(store.unit(&run.id, file.number).await.unwrap().unwrap().tail.left.is_empty(), "all or nothing");
+    store.commit(page(&run)).await.unwrap();
+    let (stored, unit) = (store.run(&run.id).await.unwrap().unwrap(), store.unit(&run.id, file.number).await.unwrap());
+    assert_eq!((stored.clearing, stored.state), (run.clearing, RunState::Clearing));
+    assert_eq!(unit.unwrap().tail, file.tail);
+}
+
 #[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
 async fn nodes(store: &dyn Store) {
     let node = |id: &str, last_seen| NodeRow {
@@ -321,10 +354,12 @@ async fn nodes(store: &dyn Store) {
         is_draining: false,
         has_left: false,
         identity: None,
+        may_change_sources: last_seen == 9,
     };
     store.commit(vec![Write::PutNode(node("n1", 5)), Write::PutNode(node("n2", 9))]).await.unwrap();
     store.commit(vec![Write::PutNode(NodeRow { is_draining: true, ..node("n1", 10) })]).await.unwrap();
     assert!(store.node(&"n1".parse().unwrap()).await.unwrap().unwrap().is_draining);
+    assert!(store.node(&"n2".parse().unwrap()).await.unwrap().unwrap().may_change_sources);
     let seen = store.nodes(Millis(10)).await.unwrap();
     assert_eq!(seen.iter().map(|n| n.id.as_str()).collect::<Vec<_>>(), ["n1"]);
 }

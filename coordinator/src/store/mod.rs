@@ -136,7 +136,10 @@ pub struct RunRow {
     /// When a publishing command left whose outcome is not known.
     #[serde(default)]
     pub publish_sent: Option<Millis>,
-    /// What its units and commands add up to, once it has ended.
+    /// How far its loaded files are deleted or moved, where that is asked for; there from `Clearing` on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clearing: Option<Clearing>,
+    /// What its units and commands add up to, once all its rows are visible or it has ended.
     #[serde(default)]
     pub totals: Option<Totals>,
     /// Somebody has to be told that it has ended.
@@ -154,6 +157,38 @@ pub struct Totals {
     pub units: UnitCounts,
     /// Its commands.
     pub commands: CommandCounts,
+}
+
+/// How far the files that a run has loaded are deleted or moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clearing {
+    /// Files of units up to this one are done with.
+    pub after: UnitNumber,
+    /// Files deleted or moved.
+    pub done: u64,
+    /// Files that were gone already: nodes may do the same page twice.
+    pub gone: u64,
+    /// Files that were left in place. Their units say which and why.
+    pub left: u64,
+    /// Why, of the first few.
+    pub reasons: Vec<String>,
+    /// The caller wants the run to end.
+    pub is_stopped: bool,
+}
+
+impl Clearing {
+    /// Nothing is done yet.
+    pub const NEW: Self =
+        Self { after: UnitNumber::LISTING, done: 0, gone: 0, left: 0, reasons: Vec::new(), is_stopped: false };
+}
+
+/// A file that was to be deleted or moved, and is where it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftFile {
+    /// Path below the source folder.
+    pub relative_path: String,
+    /// Why.
+    pub why: String,
 }
 
 /// How far the webhook of a run that has ended has come.
@@ -208,6 +243,7 @@ impl RunRow {
             lent_container: None,
             is_left_to_cluster: false,
             publish_sent: None,
+            clearing: None,
             totals: None,
             telling: None,
             driver: Driver::default(),
@@ -298,6 +334,9 @@ pub struct RunTimes {
     /// Every row is in the staging table: publishing begins.
     #[serde(default)]
     pub publishing: Option<Millis>,
+    /// Every row is visible: files of the source are deleted or moved.
+    #[serde(default)]
+    pub clearing: Option<Millis>,
     /// Final.
     pub ended: Option<Millis>,
 }
@@ -333,13 +372,16 @@ pub struct UnitRow {
     pub node_name: String,
 }
 
-/// What came after a unit's last chunk: rows that were all left out.
+/// What came after a unit's last chunk: rows that were all left out; and what became of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tail {
     /// By file, where the unit has several.
     pub files: Vec<FileRows>,
     /// The blob that keeps them.
     pub quarantine: Option<String>,
+    /// Files that were to be deleted or moved once they were loaded, and are where they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftFile>,
 }
 
 /// An accepted chunk, as stored.
@@ -402,6 +444,9 @@ pub struct NodeRow {
     /// Who it is by its certificate; `None` where none is asked for.
     #[serde(default)]
     pub identity: Option<IdentityId>,
+    /// It may delete and move files of its sources.
+    #[serde(default)]
+    pub may_change_sources: bool,
 }
 
 /// One change. See [`Store::commit`].

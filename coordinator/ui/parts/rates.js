@@ -54,7 +54,7 @@ export function moods(run) {
   if (run.state === 'Planned') return { stage1: 'wait', stage2: 'wait' };
   const end = ['Cancelled', 'Cancelling'].includes(run.state) ? 'off' : 'bad';
   const copied = run.copy.filesTotal > 0 && run.copy.filesDone >= run.copy.filesTotal;
-  const ingested = run.state === 'Succeeded';
+  const ingested = run.state === 'Succeeded' || run.state === 'Clearing';
   const begun = Boolean(run.times?.ingesting) || run.ingest.commandsDone > 0 || ['Ingesting', 'Publishing'].includes(run.state);
   const stage1 = ingested || ['Ingesting', 'Publishing'].includes(run.state) || (copied && stopped) ? 'done'
     : stopped ? end : run.state === 'Copying' ? 'run' : 'wait';

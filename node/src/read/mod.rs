@@ -14,7 +14,7 @@ pub use codec::{Archive, Decoder, Packing, packing_of};
 pub use encoding::{Utf8Reader, encoding_named};
 pub use file::{FileReader, SourceFile, holds_own_packing, version_of};
 pub use member::unpacked_member;
-pub use roots::Roots;
+pub use roots::{Folder, Roots};
 pub use text::{Pool, TextWindow};
 
 use ferry_common::failure::{Code, Failure, Fault, Retry, with_causes};

@@ -2,8 +2,9 @@
 
 use super::ReadError;
 use std::{
+    ffi::OsStr,
     fs, io,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -47,6 +48,22 @@ impl Roots {
         Ok(file)
     }
 
+    /// Opens a folder inside a root, to act on what is in it by name.
+    pub fn open_folder(&self, path: &str) -> Result<Folder, ReadError> {
+        let folder = Folder(self.open(path)?);
+        // Without /proc every file would seem to be gone.
+        let about = fs::metadata(folder.itself()).and_then(|there| Ok((there, folder.0.metadata()?)));
+        let is_same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        match about {
+            Ok((there, own)) if own.is_dir() && is_same(&there, &own) => Ok(folder),
+            Ok(_) => Err(ReadError::opening(path, io::Error::from(io::ErrorKind::NotADirectory))),
+            Err(source) => {
+                let why = format!("{} cannot be used: {source}", folder.itself().display());
+                Err(ReadError::Io { path: path.to_owned(), byte: 0, source: io::Error::other(why) })
+            }
+        }
+    }
+
     fn allows(&self, real: &Path) -> bool {
         self.0.iter().any(|root| real.starts_with(root))
     }
@@ -56,6 +73,26 @@ impl Roots {
         let path = if real == path { real } else { format!("{path} (which is {real})") };
         let roots: Vec<_> = self.0.iter().map(|r| r.display().to_string()).collect();
         ReadError::NotAllowed { path, roots: if roots.is_empty() { "none".to_owned() } else { roots.join(", ") } }
+    }
+}
+
+/// An open folder inside a root. What its path leads to later does not matter.
+#[derive(Debug)]
+pub struct Folder(fs::File);
+
+impl Folder {
+    fn itself(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// A path to what has this name in the folder, for as long as the folder is open.
+    pub fn at(&self, name: &OsStr) -> PathBuf {
+        self.itself().join(name)
+    }
+
+    /// The file system that it lies on.
+    pub fn device(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.dev())
     }
 }
 

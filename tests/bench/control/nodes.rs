@@ -128,6 +128,7 @@ impl Node {
             slots,
             versions: Some(pb::VersionRange { min: link::VERSION_MIN, max: link::VERSION_MAX }),
             program_version: "bench".to_owned(),
+            may_change_sources: false,
         };
         client.register(request).await.expect("a node registers");
         Self { id, client, slots, shared, sequence: 0, outbox: Vec::new(), listing: None }
@@ -195,6 +196,8 @@ impl Node {
                     self.listing = Some((grant.key, 0));
                     self.list(0);
                 }
+                // It says that it may not.
+                Work::Clear(_) => {}
                 Work::Copy(_) => {
                     self.shared.first_granted.get_or_init(Instant::now);
                     self.copy(grant.key);
