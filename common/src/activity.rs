@@ -93,6 +93,10 @@ pub struct Source {
     /// A run that finds no file succeeds and copies nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_no_files: bool,
+    /// Leave out file versions that an earlier run with this setting has loaded into the same table. A file of another size, time
+    /// of modification or etag is another version.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_loaded_files: bool,
     /// How the files are written.
     pub format: Format,
     /// Columns to add to each record.

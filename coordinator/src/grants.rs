@@ -14,7 +14,7 @@ use crate::{
     store::{ChunkRow, NodeRow, RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
-    activity::{Activity, Settings},
+    activity::{Activity, Settings, Source},
     clock::Millis,
     failure::{Code, Failure, Retry, with_causes},
     id::{AttemptNumber, LeaseToken, NodeId, UnitNumber},
@@ -199,7 +199,13 @@ impl Core {
             // A new listing begins from nothing: what an earlier one found may have changed.
             let Some(current) = self.store.run(&run.id).await? else { return Ok(None) };
             writes.push(Write::DeleteFiles(run.id.clone()));
-            writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, units: 0, ..current })));
+            writes.push(Write::UpdateRun(Box::new(RunRow {
+                listing_page: 0,
+                files: 0,
+                files_loaded_before: 0,
+                units: 0,
+                ..current
+            })));
         }
         match self.commit(writes).await {
             Ok(()) => {
@@ -231,7 +237,7 @@ impl Core {
             AttemptKey { run: run.id.clone(), unit: unit.number, attempt: lease.attempt, token: lease.token.clone() };
         let activity = &run.activity;
         if unit.number == UnitNumber::LISTING {
-            let source = Box::new(activity.source.clone());
+            let source = Box::new(source_for_nodes(activity));
             let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
             let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
             let trial = run.is_dry.then(|| Box::new(settings_for_nodes(activity)));
@@ -243,7 +249,7 @@ impl Core {
         let work = Work::Copy(Box::new(CopyWork {
             file: unit.file.clone(),
             scope: unit.scope.clone(),
-            source: activity.source.clone(),
+            source: source_for_nodes(activity),
             settings: settings_for_nodes(activity),
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
@@ -302,6 +308,11 @@ impl Core {
 /// Without what is not for nodes to know: those of an older version take no setting that is new to them.
 fn settings_for_nodes(activity: &Activity) -> Settings {
     Settings { priority: 0, webhook: None, ..activity.settings.clone() }
+}
+
+/// The same of the source.
+fn source_for_nodes(activity: &Activity) -> Source {
+    Source { skip_loaded_files: false, ..activity.source.clone() }
 }
 
 /// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.

@@ -19,6 +19,7 @@ mod identities;
 mod ingest;
 mod leaks;
 mod ledger;
+mod loaded;
 mod meters;
 mod metrics;
 mod packing;

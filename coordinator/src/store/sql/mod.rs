@@ -5,6 +5,7 @@
 
 mod batches;
 mod credentials;
+mod loaded;
 mod looks;
 mod pages;
 mod rows;
@@ -13,7 +14,7 @@ mod writes;
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    NodeRow, OpenCommands, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
+    LoadedFile, NodeRow, OpenCommands, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
 };
 use async_trait::async_trait;
 use batches::Batches;
@@ -191,6 +192,7 @@ fn migrator() -> Migrator {
     let credentials = include_str!("migrations/0005_credentials.sql").into_sql_str();
     let pages = include_str!("migrations/0006_pages.sql").into_sql_str();
     let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
+    let loaded = include_str!("migrations/0008_loaded.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
@@ -199,6 +201,7 @@ fn migrator() -> Migrator {
         Migration::new(5, "credentials".into(), MigrationType::Simple, credentials, false),
         Migration::new(6, "pages".into(), MigrationType::Simple, pages, false),
         Migration::new(7, "schedules".into(), MigrationType::Simple, schedules, false),
+        Migration::new(8, "loaded".into(), MigrationType::Simple, loaded, false),
     ])
 }
 
@@ -414,6 +417,18 @@ impl Store for SqlStore {
             }
         }
         Ok(counts)
+    }
+
+    async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {
+        self.loaded_of(sink, keys).await
+    }
+
+    async fn loaded_page(&self, sink: &str, after: &str, limit: u32) -> Result<Vec<LoadedFile>, StoreError> {
+        self.page_of_loaded(sink, after, limit).await
+    }
+
+    async fn half_ingested(&self, run: &RunId, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.paths_half_ingested(run, limit).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {
