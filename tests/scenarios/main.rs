@@ -15,6 +15,7 @@ mod joining;
 mod leaks;
 mod lent;
 mod limits;
+mod loaded;
 mod observe;
 mod oidc;
 mod pages;
