@@ -82,7 +82,7 @@ pub(crate) fn without(page: &ListPage, runtime: &RuntimeName, known: &[LoadedFil
         |file: &FileVersion| known.get(key_of(runtime, &file.path).as_str()).is_some_and(|known| known.is(file));
     let mut splits: HashMap<u32, _> = page.splits.iter().map(|(at, ranges)| (*at, ranges)).collect();
     let mut left = ListPage { files: Vec::new(), splits: Vec::new(), ..page.clone() };
-    for (at, file) in (0..).zip(&page.files) {
+    for (at, file) in (0_u32..).zip(&page.files) {
         let parts = splits.remove(&at);
         if is_known(file) {
             continue;

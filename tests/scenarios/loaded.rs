@@ -103,6 +103,19 @@ async fn a_file_is_loaded_once_until_it_changes_or_is_forgotten() {
 }
 
 #[tokio::test]
+async fn each_file_of_a_pack_is_known_by_itself() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() }).await;
+    (0..80).for_each(|file| write(&cluster, &format!("{file}.csv"), file * 10..(file + 1) * 10));
+    let activity = activity(&cluster);
+    let (report, _) = copy(&cluster, "packed", &activity).await;
+    assert_eq!(report["filesRead"], 80, "{report:#}");
+    write(&cluster, "17.csv", 1_000..1_010);
+    let (report, skipped) = copy(&cluster, "again", &activity).await;
+    assert_eq!((&report["filesRead"], &report["rowsCopied"], skipped), (&json!(1), &json!(10), 79), "{report:#}");
+    assert_eq!(numbers(&cluster), (0..800).chain(1_000..1_010).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn what_a_cancelled_run_has_loaded_is_not_loaded_again() {
     for publish in ["append", "atomic"] {
         let options = ClusterOptions { fault: SLOW.to_owned(), ..ClusterOptions::default() };

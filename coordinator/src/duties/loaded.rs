@@ -34,7 +34,12 @@ pub(super) async fn put_down(core: &Core, run: &RunRow) -> Result<Option<String>
     if !keeps_ledger(run) {
         return Ok(None);
     }
-    Ok(warning(run, put_down_whole(core, run).await?))
+    let mut paths = put_down_whole(core, run).await?;
+    if run.activity.settings.skip_error_file {
+        // A file may have been left out after some of its rows were ingested.
+        paths.extend(core.store.half_ingested(&run.id, PATHS_MAX as u32 + 1).await?);
+    }
+    Ok(warning(run, paths))
 }
 
 /// Puts down files of which all units are ingested. Returns paths of files of which some are.
