@@ -178,6 +178,11 @@ impl Api {
         self.send(Method::DELETE, path, None).await
     }
 
+    /// The same, for what takes its time.
+    pub(crate) async fn delete_slow(&self, path: &str) -> Result<Value, CliError> {
+        self.send_within(Method::DELETE, path, None, SLOW_TIMEOUT).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CliError> {
         self.send_within(method, path, body, REQUEST_TIMEOUT).await
     }

@@ -6,6 +6,7 @@ mod check;
 mod copy;
 mod doctor;
 mod embedded;
+mod loaded;
 mod manual;
 mod nodes;
 mod oidc;
@@ -66,6 +67,8 @@ enum Command {
     Runs(runs::RunsArgs),
     /// Run activities again and again.
     Schedules(schedules::SchedulesArgs),
+    /// Files that runs with source.skipLoadedFiles leave out.
+    Loaded(loaded::LoadedArgs),
     /// Look at nodes, drain one, or let it in no more.
     Nodes(nodes::NodesArgs),
     /// Make, list and revoke tokens for nodes and programs.
@@ -126,6 +129,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Plan(args) => plan::run(args, output).await,
         Command::Runs(args) => runs::runs(args, output).await,
         Command::Schedules(args) => schedules::run(args, output).await,
+        Command::Loaded(args) => loaded::run(args, output).await,
         Command::Nodes(args) => nodes::run(args, output).await,
         Command::Token(args) => tokens::token(args, output).await,
         Command::Tls(args) => tokens::tls(args, output),

@@ -264,6 +264,9 @@ async fn show(one: &OneRun, output: OutputFormat) -> Result<(), CliError> {
             ),
         ),
     ];
+    if let Some(other) = run["waitsFor"].as_str() {
+        lines.push(("waits for", format!("the end of run {other}, which loads into the same table")));
+    }
     for (name, path) in [("failure", "/failure"), ("last failure", "/lastFailure")] {
         if let Some(failure) = run.pointer(path) {
             lines.push((name, format!("{}: {}", cell(&failure["code"]), cell(&failure["message"]))));

@@ -103,6 +103,10 @@ pub struct Source {
     /// the same file system. Paths below `folderPath` are kept. The nodes must allow it: `--allow-source-changes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub move_files_after_completion: Option<String>,
+    /// Leave out file versions that an earlier run with this setting has loaded into the same table. A file of another size, time
+    /// of modification or etag is another version.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_loaded_files: bool,
     /// How the files are written.
     pub format: Format,
     /// Columns to add to each record.

@@ -105,6 +105,8 @@ pub(crate) struct Core {
     /// Where units are handed out.
     pub(crate) desk: Arc<tokio::sync::Mutex<Desk>>,
     live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
+    /// Runs that wait for the end of another one, and of which: as the last look found it.
+    waits: Arc<Mutex<HashMap<RunId, RunId>>>,
     /// How far runs had come, and when.
     timelines: Arc<Mutex<Timelines>>,
     /// What goes with every write of a run's driver.
@@ -156,6 +158,7 @@ impl Core {
             offers: Arc::default(),
             desk: Arc::default(),
             live: Arc::default(),
+            waits: Arc::default(),
             timelines: Arc::default(),
         }
     }
@@ -253,6 +256,16 @@ impl Core {
 
     pub(crate) fn live(&self) -> MutexGuard<'_, HashMap<RunId, LiveRun>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes which runs wait for which.
+    pub(crate) fn note_waits(&self, waits: HashMap<RunId, RunId>) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = waits;
+    }
+
+    /// The run whose end this one waits for before it begins.
+    pub(crate) fn waits_for(&self, run: &RunId) -> Option<RunId> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
     pub(crate) fn timelines(&self) -> MutexGuard<'_, Timelines> {

@@ -14,7 +14,7 @@ use crate::{
     store::{ChunkRow, NodeRow, RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
-    activity::{Activity, Settings},
+    activity::{Activity, Settings, Source},
     failure::{Code, Failure, Retry, with_causes},
     id::{AttemptNumber, LeaseToken, NodeId, UnitNumber},
     link::PAGE_FILES_MAX,
@@ -204,7 +204,13 @@ impl Core {
             let current = self.store.run(&run.id).await?.filter(|current| current.state == RunState::Planning);
             let Some(current) = current else { return Ok(None) };
             writes.push(Write::DeleteFiles(run.id.clone()));
-            writes.push(Write::UpdateRun(Box::new(RunRow { listing_page: 0, files: 0, units: 0, ..current })));
+            writes.push(Write::UpdateRun(Box::new(RunRow {
+                listing_page: 0,
+                files: 0,
+                files_loaded_before: 0,
+                units: 0,
+                ..current
+            })));
         }
         match self.commit(writes).await {
             Ok(()) => {
@@ -239,7 +245,7 @@ impl Core {
             return Ok(Grant { key, work: Work::Clear(self.clear_work(run).await?) });
         }
         if unit.number == UnitNumber::LISTING {
-            let source = Box::new(activity.source.without_after_completion());
+            let source = Box::new(source_for_nodes(activity));
             let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
             let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
             let trial = run.is_dry.then(|| Box::new(settings_for_nodes(activity)));
@@ -251,7 +257,7 @@ impl Core {
         let work = Work::Copy(Box::new(CopyWork {
             file: unit.file.clone(),
             scope: unit.scope.clone(),
-            source: activity.source.without_after_completion(),
+            source: source_for_nodes(activity),
             settings: settings_for_nodes(activity),
             creation_time: activity.sink.creation_time.clone(),
             plan: plan.copy.clone(),
@@ -311,6 +317,11 @@ impl Core {
 /// Without what is not for nodes to know: those of an older version take no setting that is new to them.
 fn settings_for_nodes(activity: &Activity) -> Settings {
     Settings { priority: 0, webhook: None, ..activity.settings.clone() }
+}
+
+/// The same of the source.
+fn source_for_nodes(activity: &Activity) -> Source {
+    Source { skip_loaded_files: false, ..activity.source.without_after_completion() }
 }
 
 /// About how large the parts of a large file are: large enough to be worth a lease, small enough for many nodes.

@@ -20,6 +20,7 @@ mod identities;
 mod ingest;
 mod leaks;
 mod ledger;
+mod loaded;
 mod meters;
 mod metrics;
 mod pace;

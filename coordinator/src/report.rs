@@ -141,6 +141,9 @@ pub struct RunView {
     pub failure: Option<FailureView>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// While it is queued: the run whose end it waits for. Both load into one table with `source.skipLoadedFiles`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Why a node's last attempt failed, while it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureView>,
@@ -292,6 +295,7 @@ pub(crate) async fn run_view(core: &Core, run: &RunRow) -> Result<RunView, Store
         files_failed: counts.failed,
         failure: run.state.failure().map(FailureView::from),
         warnings: run.warnings.clone(),
+        waits_for: core.waits_for(&run.id).filter(|_| run.state == RunState::Queued).map(|other| other.to_string()),
         last_failure: last_failure.as_ref().map(FailureView::from),
         sweep_failure: core.live().get(&run.id).and_then(|l| l.sweep_failure.as_ref().map(FailureView::from)),
         copy,

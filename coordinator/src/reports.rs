@@ -3,6 +3,7 @@
 
 use crate::{
     core::{CONFLICTS_MAX, ChangeError, Core},
+    loaded,
     packing::units_of_page,
     state::{command::CommandState, run::RunState, unit::UnitEvent},
     store::{ChunkRow, CommandRow, RunRow, StoreError, Tail, UnitRow, Write},
@@ -14,7 +15,7 @@ use ferry_common::{
     unit::{AttemptKey, Chunk, Counters, Event, ListPage, Report},
 };
 use futures::future::join_all;
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 /// Longest end of a staged blob's name, such as `csv.gz`.
 const EXTENSION_BYTES_MAX: usize = 16;
@@ -192,6 +193,18 @@ impl Core {
         Ok(unit.filter(|u| u.state.lease().is_some_and(|l| self.is_unfenced || l.token == key.token)))
     }
 
+    /// The page without the files that earlier runs have loaded, where the run leaves them out, and how many these are.
+    async fn not_loaded<'a>(&self, run: &RunRow, page: &'a ListPage) -> Result<(Cow<'a, ListPage>, u64), StoreError> {
+        let source = &run.activity.source;
+        if !source.skip_loaded_files || page.files.is_empty() {
+            return Ok((Cow::Borrowed(page), 0));
+        }
+        let keys: Vec<_> = page.files.iter().map(|file| loaded::key_of(&source.connect_via, &file.path)).collect();
+        let known = self.store.loaded_files(&loaded::sink_of_run(run), &keys).await?;
+        let (left, left_out) = loaded::without(page, &source.connect_via, &known);
+        Ok((Cow::Owned(left), left_out))
+    }
+
     /// Stores a page of the listing, and with the last one the end of the listing.
     async fn listed(&self, key: &AttemptKey, page: &ListPage) -> Result<bool, ChangeError> {
         for _ in 0..CONFLICTS_MAX {
@@ -207,8 +220,10 @@ impl Core {
                 // Pages come in order; a gap means another attempt's page.
                 return Ok(false);
             }
-            let units = units_of_page(&run, page);
+            let (page, left_out) = self.not_loaded(&run, page).await?;
+            let units = units_of_page(&run, &page);
             run.listing_page += 1;
+            run.files_loaded_before += left_out;
             run.files += page.files.len() as u64;
             run.units += units.len() as u64;
             let mut writes = vec![Write::InsertUnits(units)];
@@ -216,6 +231,7 @@ impl Core {
                 run.sample = page.sample.clone();
                 run.trial = page.trial.clone();
                 run.warnings.extend(page.warnings.clone());
+                run.warnings.extend(loaded::told(&run));
                 let done = UnitEvent::Completed { token: key.token.clone(), chunks: 0 };
                 // Nothing of a listing goes into the table.
                 listing.state.apply(done)?.apply(UnitEvent::Confirmed)?

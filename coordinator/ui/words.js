@@ -65,6 +65,9 @@ export function explanation(run, figures) {
   const later = run.publish === 'atomic' || run.publish === 'replace';
   switch (run.state) {
     case 'Queued':
+      if (run.waitsFor) {
+        return `The run waits for the end of run ${run.waitsFor}: both load into one table and leave out files that were loaded before.`;
+      }
       return 'The run waits its turn. Nothing is read yet.';
     case 'Planning':
       return `A node of the integration runtime ${run.runtime ?? 'default'} lists the source, and the coordinator compares it with the table. If this lasts, see whether that runtime has a node that is ready.`;

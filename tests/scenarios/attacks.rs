@@ -52,6 +52,7 @@ async fn programs_may_do_what_their_role_says_and_no_more() {
         ("POST", "/api/v1/runs", 2),
         ("POST", "/api/v1/runs/r/cancel", 2),
         ("POST", "/api/v1/nodes/n/drain", 2),
+        ("DELETE", "/api/v1/loaded?endpoint=e&database=d&table=t", 2),
         ("GET", "/api/v1/tokens", 3),
         ("POST", "/api/v1/tokens", 3),
         ("DELETE", "/api/v1/tokens/t", 3),

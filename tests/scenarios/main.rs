@@ -16,6 +16,7 @@ mod joining;
 mod leaks;
 mod lent;
 mod limits;
+mod loaded;
 mod observe;
 mod oidc;
 mod old_client;

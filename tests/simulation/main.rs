@@ -77,6 +77,21 @@ fn the_last_sweep_waits_by_the_time_of_whoever_sweeps() {
     assert!(World::play(600_140, Kind::Whole, Sabotage::None).is_ok());
 }
 
+/// Seeds of runs after which the same files are copied once more.
+const SEEDS_AGAIN: u64 = 150;
+
+#[test]
+fn what_a_run_has_loaded_is_not_loaded_again_however_it_ended() {
+    let mut failed = Vec::new();
+    for seed in 0..SEEDS_AGAIN {
+        if let Err(why) = World::play(seed, Kind::Again, Sabotage::None) {
+            eprintln!("seed {seed}: {why}");
+            failed.push(seed);
+        }
+    }
+    assert!(failed.is_empty(), "seeds that failed: {failed:?}");
+}
+
 /// Seeds within which a missing protection must be found.
 const SABOTAGE_SEEDS: u64 = 200;
 

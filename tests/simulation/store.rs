@@ -8,7 +8,7 @@ use ferry_common::{
 };
 use ferry_coordinator::store::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    MemoryStore, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow,
+    LoadedFile, MemoryStore, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow,
     Write,
 };
 use std::sync::{
@@ -190,6 +190,18 @@ impl Store for ShakyStore {
 
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError> {
         self.inner.command_counts(run).await
+    }
+
+    async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {
+        self.inner.loaded_files(sink, keys).await
+    }
+
+    async fn loaded_page(&self, sink: &str, after: &str, limit: u32) -> Result<Vec<LoadedFile>, StoreError> {
+        self.inner.loaded_page(sink, after, limit).await
+    }
+
+    async fn half_ingested(&self, run: &RunId, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.inner.half_ingested(run, limit).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {

@@ -42,6 +42,7 @@ pub(super) struct Run {
     pub(super) last_failure: Option<Failure>,
     pub(super) sweep_failure: Option<Failure>,
     pub(super) warnings: Vec<String>,
+    pub(super) waits_for: Option<String>,
     pub(super) copy: CopyStage,
     pub(super) ingest: IngestStage,
 }

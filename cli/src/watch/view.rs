@@ -239,6 +239,7 @@ fn explanation(model: &Model) -> &'static str {
     let run = &model.run;
     let is_at_once = matches!(run.publish.as_deref(), Some("atomic" | "replace"));
     match run.state.as_str() {
+        "Queued" if run.waits_for.is_some() => "waits for the end of another run that loads into the same table",
         "Queued" => "waits for its turn",
         "Planning" => "files are being listed; nothing is copied yet",
         "Copying" => "staged rows are not visible yet: stage 2 follows stage 1",

@@ -4,6 +4,7 @@ mod checks;
 mod credentials;
 mod events;
 mod files;
+mod loaded;
 mod news;
 mod nodes;
 mod openapi;
@@ -134,6 +135,7 @@ pub(crate) fn router(core: Arc<Core>, schedules: Arc<dyn Schedules>, door: Optio
         .routes(routes!(runs::cancel_run))
         .routes(routes!(plans::submit_plan))
         .routes(routes!(nodes::drain_node))
+        .routes(routes!(loaded::forget))
         .route_layer(signed_in(Role::Operator))
         .with_state(core.clone());
     let checker = OpenApiRouter::new()

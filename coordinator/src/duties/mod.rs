@@ -4,6 +4,7 @@
 mod history;
 mod holding;
 mod leases;
+mod loaded;
 mod offers;
 mod plans;
 mod runs;

@@ -42,7 +42,9 @@ pub(super) async fn make(core: &Core, run: &RunRow) -> Result<Made, Failure> {
     if run.is_dry {
         return show(core, run).await;
     }
-    if run.files == 0 && run.expected.is_none() && run.activity.source.allow_no_files {
+    // A node that found no file has failed, unless the settings allow that. Where all were loaded before, nothing is to be done.
+    let may_be_empty = run.activity.source.allow_no_files || run.files_loaded_before > 0;
+    if run.files == 0 && run.expected.is_none() && may_be_empty {
         return Ok(Made::Empty);
     }
     core.check_source_changes(run).await?;

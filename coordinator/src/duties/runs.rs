@@ -3,6 +3,7 @@
 use super::{
     LOOK_INTERVAL,
     holding::{self, Watch},
+    loaded::{self, Finish},
     plans::{self, Made},
     sweep, webhooks,
 };
@@ -13,6 +14,7 @@ use crate::{
         Ingester, judged,
         publish::{self, Published},
     },
+    loaded::{keeps_ledger, sink_of_run, waiting},
     state::{
         run::{RunEvent, RunState},
         unit::{UnitEvent, UnitState},
@@ -76,11 +78,19 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                 };
                 let mut active = runs.iter().filter(is_active).count();
                 watch.retain(&runs);
+                // Who waits for another one takes nobody's place, either.
+                let waits = waiting(&runs);
+                core.note_waits(waits.clone());
                 passed.lock().retain(|id, _| runs.iter().any(|run| run.id == *id));
                 for run in runs {
                     let is_driven = driven.lock().unwrap_or_else(PoisonError::into_inner).contains(&run.id);
                     let has_place = !takes_place(&run) || active < core.limits.runs_active_max;
-                    if is_driven || !has_place || passed.is_recent(&run.id) || !watch.may_claim(&core, &run, looked) {
+                    if is_driven
+                        || !has_place
+                        || waits.contains_key(&run.id)
+                        || passed.is_recent(&run.id)
+                        || !watch.may_claim(&core, &run, looked)
+                    {
                         continue;
                     }
                     let hold = match holding::claim(&core, &run).await {
@@ -204,6 +214,7 @@ struct Driver {
     has_dropped: bool,
     /// Since when no node that is there may delete or move files.
     forbidden_since: Option<tokio::time::Instant>,
+    finish: Finish,
     end_seen: Option<tokio::time::Instant>,
     /// Since when this program drives the run.
     began: Millis,
@@ -227,6 +238,7 @@ impl Driver {
             publish_looks: 0,
             has_dropped: false,
             forbidden_since: None,
+            finish: Finish::default(),
             end_seen: None,
         }
     }
@@ -306,8 +318,13 @@ impl Driver {
         let mut admitted = run.clone();
         admitted.state = admitted.state.apply(RunEvent::Admitted)?;
         admitted.times.started = Some(self.core.now());
-        let writes = vec![Write::InsertUnits(vec![listing]), Write::UpdateRun(Box::new(admitted))];
+        let mut writes = vec![Write::InsertUnits(vec![listing]), Write::UpdateRun(Box::new(admitted))];
+        if keeps_ledger(run) {
+            writes.insert(0, Write::ClaimSink { sink: sink_of_run(run), run: run.id.clone() });
+        }
         match self.core.commit(writes).await {
+            // Another coordinator may have begun a run that this one has to wait for: without a driver.
+            Err(StoreError::Conflict) if keeps_ledger(run) => return Ok(Next::Done),
             Ok(()) => tracing::info!(run = %self.id, from = "Queued", to = "Planning", "run changes"),
             Err(StoreError::Conflict) => {}
             Err(e) => return Err(e.into()),
@@ -519,7 +536,8 @@ impl Driver {
         }
         // Without a file nothing is published: what the table holds stays.
         if run.activity.sink.publish == Publish::Append || run.units == 0 {
-            return self.succeed(run, RunEvent::LastUnitIngested).await;
+            let warning = loaded::put_down(&self.core, run).await?;
+            return self.succeed(run, RunEvent::LastUnitIngested, warning).await;
         }
         let now = self.core.now();
         let event = RunEvent::LastUnitGathered;
@@ -528,27 +546,33 @@ impl Driver {
     }
 
     /// Every row is visible: the run has succeeded, once its files are deleted or moved where that is asked for.
-    async fn succeed(&self, run: &RunRow, event: RunEvent) -> Result<Next, ChangeError> {
+    async fn succeed(&self, run: &RunRow, event: RunEvent, warning: Option<String>) -> Result<Next, ChangeError> {
         let now = self.core.now();
         let totals = self.core.totals(&self.id).await?;
         // Of publishing that an earlier program began, nobody knows how much was waiting.
         let published = run.times.publishing.filter(|at| event == RunEvent::Published && *at >= self.began);
         let learned: Vec<_> = self.learned(run, published.map(|at| now.since(at))).into_iter().collect();
         if self.core.has_files_to_clear(run).await? {
-            return self.begin_clearing(totals, learned).await;
+            return self.begin_clearing(totals, warning, learned).await;
         }
         self.core
             .apply_to_run_and(&self.id, &learned, event, |row| {
                 row.times.ended = Some(now);
                 row.totals = Some(totals);
                 row.sweep_at = Some(now);
+                row.warnings.extend(warning.clone());
             })
             .await?;
         Ok(Next::Again)
     }
 
     /// Unit 0, whose listing is long done, is there for nodes once more.
-    async fn begin_clearing(&self, totals: Totals, mut others: Vec<Write>) -> Result<Next, ChangeError> {
+    async fn begin_clearing(
+        &self,
+        totals: Totals,
+        warning: Option<String>,
+        mut others: Vec<Write>,
+    ) -> Result<Next, ChangeError> {
         let Some(mut source) = self.core.store.unit(&self.id, UnitNumber::LISTING).await? else {
             return Ok(Next::Done);
         };
@@ -561,6 +585,7 @@ impl Driver {
                 row.times.clearing = Some(now);
                 row.totals = Some(totals);
                 row.clearing = Some(Clearing::NEW);
+                row.warnings.extend(warning.clone());
             })
             .await?;
         self.core.offer();
@@ -615,9 +640,14 @@ impl Driver {
     /// Makes all rows visible at once. Asked again after any doubt: what is published already is found so.
     async fn publish(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
         let rows = self.core.store.command_counts(&self.id).await?.rows_confirmed;
-        let failure = match publish::publish(&self.core, run, rows, self.began).await? {
+        let published = match run.is_published {
+            true => Published::Yes,
+            false => publish::publish(&self.core, run, rows, self.began).await?,
+        };
+        let failure = match published {
             Published::Yes => {
-                let next = self.succeed(run, RunEvent::Published).await?;
+                let warning = loaded::put_down_published(&self.core, run).await?;
+                let next = self.succeed(run, RunEvent::Published, warning).await?;
                 self.core.meters.visible(rows);
                 return Ok(next);
             }
@@ -677,8 +707,10 @@ impl Driver {
 
     /// Drops what is not begun, follows what is in flight to its end, and ends the run.
     async fn drain(&mut self, run: &RunRow) -> Result<Next, ChangeError> {
+        // What is in the table in part is brought to its end where the next run goes by what this one has loaded.
+        let finishes = Finish::is_due(run);
         // All of them once; from then on only what comes back.
-        let drop = if self.has_dropped { Write::DropPending } else { Write::DropUnits };
+        let drop = if self.has_dropped || finishes { Write::DropPending } else { Write::DropUnits };
         self.core.commit(vec![drop(self.id.clone())]).await?;
         self.has_dropped = true;
         // Nodes are told to stop with their next word, and give back when they write nothing more; a silent one's lease
@@ -687,6 +719,9 @@ impl Driver {
         if self.core.store.has_open_units(&self.id).await? || listing.is_some_and(|l| l.state.lease().is_some()) {
             return Ok(Next::Wait(LOOK_INTERVAL));
         }
+        if finishes {
+            self.finish.drop_untouched(&self.core, run).await?;
+        }
         // Without access to the sink nothing can be in flight that was sent by this program since its start; what an
         // earlier one left in doubt stays in doubt, and is said so.
         let opened = self.ingester(run).map(|_| ());
@@ -694,10 +729,14 @@ impl Driver {
             // It has sent nothing.
             _ if run.is_dry => {}
             Ok(()) => {
-                if let Some(ingester) = &mut self.ingester
-                    && let Some(wait) = ingester.step(run, false).await?.wait
-                {
-                    return Ok(Next::Wait(wait));
+                if let Some(ingester) = &mut self.ingester {
+                    let step = ingester.step(run, finishes && self.finish.may_send()).await?;
+                    if step.failure.is_some() || step.unit_returned {
+                        self.finish.lost(step.failure.as_ref().map(|failure| failure.code));
+                    }
+                    if let Some(wait) = step.wait {
+                        return Ok(Next::Wait(wait));
+                    }
                 }
             }
             Err(failure) if self.passes_on(&failure) => return Ok(Next::Done),
@@ -705,6 +744,7 @@ impl Driver {
                 tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message)
             }
         }
+        let in_part = loaded::put_down_rest(&self.core, run).await?;
         let now = self.core.now();
         let totals = self.core.totals(&self.id).await?;
         let kept = totals.commands;
@@ -725,6 +765,7 @@ impl Driver {
                     // They are in the staging table, which is dropped.
                     return;
                 }
+                row.warnings.extend(in_part.clone());
                 if kept.confirmed > 0 {
                     let (rows, commands) = (kept.rows_confirmed, kept.confirmed);
                     row.warnings.push(format!("{rows} rows of {commands} ingest commands stay in table {table}: {tags}"));

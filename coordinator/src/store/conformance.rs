@@ -2,7 +2,7 @@
 
 use super::{
     ChunkRow, Clearing, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants,
-    HeldSlots, IdentityRow, LeasedUnit, LeftFile, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role, RunQuery,
+    HeldSlots, IdentityRow, LeasedUnit, LeftFile, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role, RunQuery,
     RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
 };
 use crate::state::{
@@ -81,6 +81,9 @@ pub async fn run(store: &dyn Store) -> RunRow {
     pages_of_commands(store).await;
     paces(store).await;
     clearing(store).await;
+    loaded_files(store).await;
+    loading_runs(store).await;
+    untouched_units(store).await;
     store.run(&"r1".parse().unwrap()).await.unwrap().unwrap()
 }
 
@@ -526,6 +529,150 @@ async fn pages_of_commands(store: &dyn Store) {
     }
     let bounded = CommandQuery { state: Some("Confirmed"), rows_looked_at_max: 3, ..of(9) };
     assert_eq!(page(bounded).await, (vec![], Some((2, 0))), "what is looked at is bounded");
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn loaded_files(store: &dyn Store) {
+    let file = |sink: &str, key: &str, size_bytes| LoadedFile {
+        sink: sink.to_owned(),
+        key: key.to_owned(),
+        runtime: "r".to_owned(),
+        // Longer than what an index of PostgreSQL takes.
+        path: format!("/d/{}/{key}", "x".repeat(4_000)),
+        size_bytes,
+        modified_ns: -5,
+        etag: "e".to_owned(),
+        run: "r1".parse().unwrap(),
+        loaded: Millis(3),
+    };
+    let keys = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    // More than one statement takes.
+    let many: Vec<_> = (0..250).map(|n| file("many", &format!("{n:03}"), n)).collect();
+    let some = vec![file("s", "a", 1), file("s", "b", 2), file("t", "a", 3)];
+    store.commit(vec![Write::PutLoaded(many.clone()), Write::PutLoaded(some)]).await.unwrap();
+    let found = async |sink: &str, names: &[&str]| {
+        let mut found = store.loaded_files(sink, &keys(names)).await.unwrap();
+        found.sort_by(|x, y| x.key.cmp(&y.key));
+        found
+    };
+    assert_eq!(found("s", &["b", "c", "a"]).await, [file("s", "a", 1), file("s", "b", 2)]);
+    assert_eq!(found("t", &["a", "b"]).await, [file("t", "a", 3)], "tables do not know of each other");
+    assert_eq!(found("s", &[]).await, []);
+    let all: Vec<String> =
+        many.iter().map(|file| file.key.clone()).chain((0..2_000).map(|n| format!("-{n}"))).collect();
+    assert_eq!(store.loaded_files("many", &all).await.unwrap().len(), 250);
+    // Twice is as once, and a newer version takes the place of the other one.
+    let newer = LoadedFile { modified_ns: 9, etag: "f".to_owned(), loaded: Millis(4), ..file("s", "a", 7) };
+    store.commit(vec![Write::PutLoaded(vec![newer.clone(), file("s", "b", 2)])]).await.unwrap();
+    assert_eq!(found("s", &["a", "b"]).await, [newer, file("s", "b", 2)]);
+    let page = async |after: &str, limit| {
+        let page = store.loaded_page("many", after, limit).await.unwrap();
+        page.into_iter().map(|file| file.key).collect::<Vec<_>>()
+    };
+    assert_eq!(page("", 2).await, ["000", "001"]);
+    assert_eq!(page("001", 1).await, ["002"]);
+    assert_eq!(page("249", 9).await, Vec::<String>::new());
+    let forget = |sink: &str, names: &[&str]| Write::ForgetLoaded { sink: sink.to_owned(), keys: keys(names) };
+    store.commit(vec![forget("s", &["a", "c"])]).await.unwrap();
+    assert_eq!(found("s", &["a", "b"]).await, [file("s", "b", 2)]);
+    assert_eq!(found("t", &["a"]).await, [file("t", "a", 3)]);
+    // Runs are forgotten; what they loaded is not.
+    let ended = RunRow { state: RunState::Succeeded, ..new_run("loaded", 5) };
+    let by_ended = LoadedFile { run: ended.id.clone(), ..file("s", "z", 1) };
+    let id = ended.id.clone();
+    store.commit(vec![Write::InsertRun(Box::new(ended)), Write::PutLoaded(vec![by_ended.clone()])]).await.unwrap();
+    store.commit(vec![Write::DeleteRun(id)]).await.unwrap();
+    assert_eq!(found("s", &["z"]).await, [by_ended]);
+}
+
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn loading_runs(store: &dyn Store) {
+    let (first, second) = (new_run("loading-1", 2_001), new_run("loading-2", 2_002));
+    let claim = |run: &RunRow| Write::ClaimSink { sink: "s".to_owned(), run: run.id.clone() };
+    let rows = [first.clone(), second.clone()];
+    store.commit(rows.into_iter().map(|row| Write::InsertRun(Box::new(row))).collect()).await.unwrap();
+    store.commit(vec![claim(&first)]).await.unwrap();
+    store.commit(vec![claim(&first)]).await.unwrap();
+    let both = vec![Write::UpdateRun(Box::new(second.clone())), claim(&second)];
+    assert!(is_conflict(&store.commit(both).await), "one run at a time loads into a table");
+    let other_table = Write::ClaimSink { sink: "t".to_owned(), run: second.id.clone() };
+    store.commit(vec![other_table]).await.unwrap();
+    let ended = RunRow { state: RunState::Cancelled, ..first };
+    store.commit(vec![Write::UpdateRun(Box::new(ended.clone()))]).await.unwrap();
+    store.commit(vec![claim(&second)]).await.unwrap();
+    // A run that is forgotten holds nothing.
+    let swept = RunRow { state: RunState::Cancelled, ..second };
+    store.commit(vec![Write::UpdateRun(Box::new(swept.clone()))]).await.unwrap();
+    store.commit(vec![Write::DeleteRun(swept.id)]).await.unwrap();
+    store.commit(vec![claim(&ended)]).await.unwrap();
+}
+
+/// Of a run that is to end, what is begun stays, and what cannot come to its end goes.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn untouched_units(store: &dyn Store) {
+    let run = new_run("untouched", 2_003);
+    let id = run.id.clone();
+    let staged = UnitState::Staged { failures: 0, chunks: 2 };
+    let unit = |number: u64, path: &str, state: &UnitState| {
+        let mut unit = new_unit(&id, 1, 5);
+        (unit.number, unit.state) = (UnitNumber(number), state.clone());
+        unit.file.path = path.to_owned();
+        unit
+    };
+    let failed = UnitState::Failed { failure: Failure::internal("x") };
+    let units = vec![
+        unit(0, "/d", &UnitState::Ingested),
+        unit(1, "/begun", &staged),
+        unit(2, "/untouched", &staged),
+        // Two parts of one file: nothing of the second one was sent.
+        unit(3, "/parts", &staged),
+        unit(4, "/parts", &staged),
+        // A part is lost.
+        unit(5, "/lost", &staged),
+        unit(6, "/lost", &failed),
+        unit(7, "/pending", &UnitState::NEW),
+        unit(8, "/done", &UnitState::Ingested),
+        // Nobody knows whether it had its effect.
+        unit(9, "/doubtful", &staged),
+        unit(10, "/beyond", &staged),
+    ];
+    let sent = Sent { request_id: "q".to_owned(), at: Millis(1) };
+    let confirmed = CommandState::Confirmed { rows: None, at: Millis(1), sent: None, operation: None };
+    let doubtful = CommandState::Planned { failures: 0, not_before: Millis(0), sent: Some(sent.clone()) };
+    let issued = CommandState::Issued { failures: 0, sent, operation: "o".to_owned() };
+    let command =
+        |unit, chunk, state: &CommandState| CommandRow { state: state.clone(), ..new_command(&id, unit, chunk) };
+    let commands = vec![
+        command(1, 0, &confirmed),
+        command(1, 1, &CommandState::NEW),
+        command(2, 0, &CommandState::NEW),
+        command(3, 0, &issued),
+        command(4, 0, &CommandState::NEW),
+        command(5, 0, &confirmed),
+        command(5, 1, &CommandState::NEW),
+        command(6, 0, &CommandState::NEW),
+        command(8, 0, &confirmed),
+        command(9, 0, &doubtful),
+        command(10, 0, &CommandState::NEW),
+    ];
+    store.commit(vec![Write::InsertRun(Box::new(run))]).await.unwrap();
+    store.commit(vec![Write::InsertUnits(units), Write::InsertCommands(commands)]).await.unwrap();
+    let (after, up_to) = (UnitNumber::LISTING, UnitNumber(9));
+    store.commit(vec![Write::DropUntouched { run: id.clone(), after, up_to }]).await.unwrap();
+    let in_state = async |state| {
+        let units = store.files(&id, Some(state), UnitNumber::LISTING, 99).await.unwrap();
+        units.iter().map(|unit| unit.number.0).collect::<Vec<_>>()
+    };
+    assert_eq!(in_state("Staged").await, [1, 3, 4, 9, 10]);
+    assert_eq!(in_state("Dropped").await, [2, 5, 7]);
+    assert_eq!((in_state("Ingested").await, in_state("Failed").await), (vec![8], vec![6]));
+    let due = store.due_commands(&id, Millis(0), 99).await.unwrap();
+    let mut due: Vec<_> = due.iter().map(|command| (command.unit.0, command.chunk)).collect();
+    due.sort_unstable();
+    assert_eq!(due, [(1, 1), (4, 0), (10, 0)], "what is begun may be sent to its end");
+    let half = store.half_ingested(&id, 99).await.unwrap();
+    assert_eq!(half, ["/begun", "/parts", "/lost", "/doubtful"]);
+    assert_eq!(store.half_ingested(&id, 1).await.unwrap(), ["/begun"]);
 }
 
 /// What every store of tokens and identities must do.

@@ -2,7 +2,7 @@
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, Driver, FilePage, FileQuery, FileSort, HeldSlots,
-    LeasedUnit, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store, StoreError, UnitCounts,
+    LeasedUnit, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store, StoreError, UnitCounts,
     UnitRow, Write,
     pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
@@ -25,6 +25,10 @@ struct Tables {
     commands: BTreeMap<(RunId, UnitNumber, u32), CommandRow>,
     nodes: BTreeMap<NodeId, NodeRow>,
     paces: BTreeMap<PaceKey, PaceRow>,
+    /// By table and key.
+    loaded: BTreeMap<(String, String), LoadedFile>,
+    /// By table.
+    loading: BTreeMap<String, RunId>,
 }
 
 /// A store that ends with the process.
@@ -50,6 +54,52 @@ impl Tables {
             unit.state = UnitState::Dropped;
             unit.revision += 1;
         }
+    }
+
+    /// Something of the unit is in the table, or may be.
+    fn is_begun(&self, run: &RunId, unit: UnitNumber) -> bool {
+        self.commands.values().any(|c| {
+            c.run == *run
+                && c.unit == unit
+                && matches!(
+                    c.state,
+                    CommandState::Issued { .. }
+                        | CommandState::Confirmed { .. }
+                        | CommandState::Planned { sent: Some(_), .. }
+                )
+        })
+    }
+
+    fn drop_untouched(&mut self, run: &RunId, after: UnitNumber, up_to: UnitNumber) {
+        let is_meant = |number: UnitNumber| number > after && number <= up_to;
+        let is_dropped = |unit: &&UnitRow| {
+            let is_part =
+                |u: &&UnitRow| u.run == *run && u.number != UnitNumber::LISTING && u.file.path == unit.file.path;
+            let may_end = |u: &UnitRow| matches!(u.state, UnitState::Staged { .. } | UnitState::Ingested);
+            match unit.state {
+                UnitState::Pending { .. } => true,
+                UnitState::Staged { .. } => {
+                    let parts: Vec<&UnitRow> = self.units.values().filter(is_part).collect();
+                    !parts.iter().any(|u| self.is_begun(run, u.number)) || !parts.iter().all(|u| may_end(u))
+                }
+                _ => false,
+            }
+        };
+        let of_run = self.units.values().filter(|u| u.run == *run && is_meant(u.number));
+        let dropped: Vec<UnitNumber> = of_run.filter(is_dropped).map(|u| u.number).collect();
+        for number in dropped {
+            if let Some(unit) = self.units.get_mut(&(run.clone(), number)) {
+                unit.state = UnitState::Dropped;
+                unit.revision += 1;
+            }
+        }
+        let units = &self.units;
+        self.commands.retain(|(of, unit, _), command| {
+            let is_unsent = matches!(command.state, CommandState::Planned { sent: None, .. });
+            let is_staged =
+                units.get(&(of.clone(), *unit)).is_some_and(|unit| matches!(unit.state, UnitState::Staged { .. }));
+            of != run || !is_meant(*unit) || !is_unsent || is_staged
+        });
     }
 
     fn apply(&mut self, write: Write) -> Result<(), StoreError> {
@@ -105,6 +155,26 @@ impl Tables {
             }
             Write::DropPending(run) => {
                 self.drop_units(&run, |state| matches!(state, UnitState::Pending { .. }));
+                Ok(())
+            }
+            Write::DropUntouched { run, after, up_to } => {
+                self.drop_untouched(&run, after, up_to);
+                Ok(())
+            }
+            Write::PutLoaded(files) => {
+                self.loaded.extend(files.into_iter().map(|file| ((file.sink.clone(), file.key.clone()), file)));
+                Ok(())
+            }
+            Write::ForgetLoaded { sink, keys } => {
+                self.loaded.retain(|(of, key), _| *of != sink || !keys.contains(key));
+                Ok(())
+            }
+            Write::ClaimSink { sink, run } => {
+                let holder = self.loading.get(&sink).filter(|holder| **holder != run);
+                if holder.and_then(|holder| self.runs.get(holder)).is_some_and(|holder| !holder.state.is_final()) {
+                    return Err(StoreError::Conflict);
+                }
+                self.loading.insert(sink, run);
                 Ok(())
             }
             Write::ConfirmUnits { run, after, up_to } => {
@@ -410,6 +480,28 @@ impl Store for MemoryStore {
             }
         }
         Ok(counts)
+    }
+
+    async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {
+        let tables = self.lock();
+        let found = keys.iter().filter_map(|key| tables.loaded.get(&(sink.to_owned(), key.clone())));
+        Ok(found.cloned().collect())
+    }
+
+    async fn loaded_page(&self, sink: &str, after: &str, limit: u32) -> Result<Vec<LoadedFile>, StoreError> {
+        let wanted = |file: &&LoadedFile| file.sink == sink && file.key.as_str() > after;
+        Ok(self.lock().loaded.values().filter(wanted).take(limit as usize).cloned().collect())
+    }
+
+    async fn half_ingested(&self, run: &RunId, limit: u32) -> Result<Vec<String>, StoreError> {
+        let tables = self.lock();
+        let is_half = |u: &&UnitRow| {
+            u.run == *run
+                && u.number != UnitNumber::LISTING
+                && u.state != UnitState::Ingested
+                && tables.is_begun(run, u.number)
+        };
+        Ok(tables.units.values().filter(is_half).take(limit as usize).map(|u| u.file.path.clone()).collect())
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {

@@ -4,6 +4,7 @@
 
 pub mod conformance;
 mod credentials;
+mod loaded;
 mod memory;
 mod mounts;
 mod paces;
@@ -12,6 +13,7 @@ mod schedules;
 mod sql;
 
 pub use credentials::{Credentials, Grants, IdentityRow, Role, TokenRow};
+pub use loaded::LoadedFile;
 pub use memory::MemoryStore;
 pub use paces::{PaceKey, PaceRow, PaceSums};
 pub use pages::{
@@ -91,6 +93,9 @@ pub struct RunRow {
     /// Files listed so far.
     #[serde(default)]
     pub files: u64,
+    /// Files left out of the listing because earlier runs have loaded them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub files_loaded_before: u64,
     /// Units made of them: a large file may be several, many small ones may be one.
     #[serde(default)]
     pub units: u64,
@@ -139,6 +144,9 @@ pub struct RunRow {
     /// How far its loaded files are deleted or moved, where that is asked for; there from `Clearing` on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clearing: Option<Clearing>,
+    /// Its rows are known to be published, and its files are being put down as loaded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_published: bool,
     /// What its units and commands add up to, once all its rows are visible or it has ended.
     #[serde(default)]
     pub totals: Option<Totals>,
@@ -148,6 +156,10 @@ pub struct RunRow {
     /// Who drives it.
     #[serde(skip)]
     pub driver: Driver,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What the units and commands of a run add up to.
@@ -228,6 +240,7 @@ impl RunRow {
             tag_nonce: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
             listing_page: 0,
             files: 0,
+            files_loaded_before: 0,
             units: 0,
             is_dry: false,
             expected: None,
@@ -244,6 +257,7 @@ impl RunRow {
             is_left_to_cluster: false,
             publish_sent: None,
             clearing: None,
+            is_published: false,
             totals: None,
             telling: None,
             driver: Driver::default(),
@@ -491,6 +505,16 @@ pub enum Write {
     DropUnits(RunId),
     /// Every unit of a run that is pending becomes `Dropped`.
     DropPending(RunId),
+    /// The run is to end, and what is begun is brought to its end: pending units with such a number are dropped, and staged ones of
+    /// files of which nothing was sent, or a part is lost. Commands that were never sent go with their units.
+    DropUntouched {
+        /// The run.
+        run: RunId,
+        /// Below the first.
+        after: UnitNumber,
+        /// The last.
+        up_to: UnitNumber,
+    },
     /// Every staged unit with such a number becomes `Ingested`.
     ConfirmUnits {
         /// The run.
@@ -512,6 +536,22 @@ pub enum Write {
     DeleteCommand(RunId, UnitNumber, u32),
     /// A node, new or changed.
     PutNode(NodeRow),
+    /// These file versions are in their table, in place of others of the same files.
+    PutLoaded(Vec<LoadedFile>),
+    /// Files of a table that are to be loaded again.
+    ForgetLoaded {
+        /// The table.
+        sink: String,
+        /// Keys of the files.
+        keys: Vec<String>,
+    },
+    /// The run loads into a table from now on. Conflict while another one does that has not ended.
+    ClaimSink {
+        /// The table.
+        sink: String,
+        /// The run.
+        run: RunId,
+    },
     /// Everything about a run that has ended and was swept. Conflict if there is no such run.
     DeleteRun(RunId),
     /// What a run has measured, beside what is known. Never a conflict.
@@ -694,6 +734,15 @@ pub trait Store: Send + Sync {
 
     /// Counts over the commands of a run. Reads all of them.
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError>;
+
+    /// Of the files of a table with these keys, those that are loaded. At most as many keys as a page of a listing has files.
+    async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError>;
+
+    /// Loaded files of a table in order of their keys, after `after`.
+    async fn loaded_page(&self, sink: &str, after: &str, limit: u32) -> Result<Vec<LoadedFile>, StoreError>;
+
+    /// Paths of units that are not ingested and of which some rows are in the table, or may be. Reads all units of the run.
+    async fn half_ingested(&self, run: &RunId, limit: u32) -> Result<Vec<String>, StoreError>;
 
     /// A node.
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError>;

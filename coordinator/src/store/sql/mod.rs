@@ -5,6 +5,7 @@
 
 mod batches;
 mod credentials;
+mod loaded;
 mod looks;
 mod paces;
 mod pages;
@@ -14,7 +15,7 @@ mod writes;
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
+    LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
 };
 use async_trait::async_trait;
 use batches::Batches;
@@ -192,6 +193,7 @@ fn migrator() -> Migrator {
     let credentials = include_str!("migrations/0005_credentials.sql").into_sql_str();
     let pages = include_str!("migrations/0006_pages.sql").into_sql_str();
     let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
+    let loaded = include_str!("migrations/0008_loaded.sql").into_sql_str();
     let paces = include_str!("migrations/0010_paces.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
@@ -201,6 +203,7 @@ fn migrator() -> Migrator {
         Migration::new(5, "credentials".into(), MigrationType::Simple, credentials, false),
         Migration::new(6, "pages".into(), MigrationType::Simple, pages, false),
         Migration::new(7, "schedules".into(), MigrationType::Simple, schedules, false),
+        Migration::new(8, "loaded".into(), MigrationType::Simple, loaded, false),
         Migration::new(10, "paces".into(), MigrationType::Simple, paces, false),
     ])
 }
@@ -417,6 +420,18 @@ impl Store for SqlStore {
             }
         }
         Ok(counts)
+    }
+
+    async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {
+        self.loaded_of(sink, keys).await
+    }
+
+    async fn loaded_page(&self, sink: &str, after: &str, limit: u32) -> Result<Vec<LoadedFile>, StoreError> {
+        self.page_of_loaded(sink, after, limit).await
+    }
+
+    async fn half_ingested(&self, run: &RunId, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.paths_half_ingested(run, limit).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRow>, StoreError> {

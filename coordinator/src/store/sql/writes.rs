@@ -2,6 +2,7 @@
 
 use super::{
     super::{ChunkRow, CommandRow, NodeRow, RunRow, StoreError, UnitRow, Write},
+    loaded,
     paces::{add_pace, forget_paces},
     rows::{json, signed},
 };
@@ -308,6 +309,10 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
         }
         Write::DropUnits(run) => drop_units(connection, run, "state IN ('Pending', 'Staged')").await,
         Write::DropPending(run) => drop_units(connection, run, "state = 'Pending'").await,
+        Write::DropUntouched { run, after, up_to } => loaded::drop_untouched(connection, run, *after, *up_to).await,
+        Write::PutLoaded(files) => loaded::put(connection, files).await,
+        Write::ForgetLoaded { sink, keys } => loaded::forget(connection, sink, keys).await,
+        Write::ClaimSink { sink, run } => loaded::claim(connection, sink, run).await,
         Write::ConfirmUnits { run, after, up_to } => {
             let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 \
                        WHERE run_id = $3 AND number > $4 AND number <= $5 AND state = 'Staged'";
