@@ -5,7 +5,7 @@
 //! its rows are in the table.
 
 use crate::{
-    core::{CONFLICTS_MAX, ChangeError, Core},
+    core::{CONFLICTS_MAX, ChangeError, Core, NODE_LOST_AFTER},
     state::{
         run::RunState,
         unit::{UnitEvent, UnitState},
@@ -14,12 +14,11 @@ use crate::{
 };
 use ferry_common::{
     activity::AfterCompletion,
-    clock::Millis,
     failure::{Code, Failure},
     id::{RuntimeName, UnitNumber},
     unit::{AttemptKey, ClearWork, FileEnd, FileVersion, Scope},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// Files on one page.
 const PAGE_FILES_MAX: usize = 1_000;
@@ -31,8 +30,6 @@ const UNITS_AT_ONCE: u32 = 50;
 const REASONS_MAX: usize = 5;
 /// Longest reason of a node that is kept.
 const REASON_CHARS_MAX: usize = 300;
-/// A node that was not heard for this long is not counted on.
-const NODE_SEEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Files that are next, and where the page after them begins.
 struct Page {
@@ -189,8 +186,7 @@ impl Core {
 
     /// Whether nodes that could do it may delete and move files.
     pub(crate) async fn may_change_sources(&self, runtime: &RuntimeName) -> Result<Permission, StoreError> {
-        let since = Millis(self.now().0.saturating_sub(NODE_SEEN_WITHIN.as_millis() as i64));
-        let mut nodes = self.store.nodes(since).await?;
+        let mut nodes = self.nodes_seen(NODE_LOST_AFTER).await?;
         nodes.retain(|node| !node.has_left && node.runtime == *runtime);
         Ok(match () {
             () if nodes.iter().any(|node| node.may_change_sources) => Permission::Given,

@@ -36,6 +36,9 @@ use tokio::{
 /// Conflicts in a row after which a change is given up: another writer is not the reason any more.
 pub(crate) const CONFLICTS_MAX: u32 = 20;
 
+/// A node that was not heard for this long is lost, and not counted on.
+pub(crate) const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
+
 /// What units and commands add up to is believed for as long, or for so many times what it costs to find out.
 const TOTALS_AGE_MIN: Duration = Duration::from_millis(200);
 const TOTALS_AGE_COSTS: u32 = 20;

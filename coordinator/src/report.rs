@@ -1,7 +1,7 @@
 //! Read models: a run as it goes on, its report at the end, nodes. Names at the top are Data Factory's.
 
 use crate::{
-    core::Core,
+    core::{Core, NODE_LOST_AFTER},
     packing::is_archive,
     remedies::remedy,
     state::{run::RunState, unit::UnitState},
@@ -34,8 +34,6 @@ const ERRORS_MAX: u32 = 100;
 const DIU_PER_SLOT: u32 = 4;
 /// Nodes that were silent for longer are counted no more, in metrics and checks; the lists of the API show them for a day.
 pub(crate) const NODES_COUNTED_FOR: Duration = Duration::from_secs(3600);
-/// A node that was not heard for this long is lost, and not counted on.
-pub(crate) const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// A failure, and what to do about it.
 #[derive(Debug, Clone, Serialize, ToSchema)]

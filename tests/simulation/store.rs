@@ -8,8 +8,8 @@ use ferry_common::{
 };
 use ferry_coordinator::store::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    LoadedFile, MemoryStore, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow,
-    Write,
+    LoadedFile, MemoryStore, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts,
+    UnitRow, Write,
 };
 use std::sync::{
     Arc, Mutex, PoisonError,

@@ -9,12 +9,12 @@ use crate::{
 };
 use ferry_common::{
     activity::Activity,
-    clock::SystemClock,
+    clock::{Millis, SystemClock},
     id::{AttemptNumber, LeaseToken},
     unit::FileRange,
 };
 use ferry_kusto::{Engine, queued::Queued};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// No cluster is asked for anything here.
 struct NoSinks;

@@ -1,7 +1,7 @@
 //! What a dry run is for: the plan of a run, as it is shown. And whether a run finds what was planned.
 
 use crate::{
-    core::Core,
+    core::{Core, NODE_LOST_AFTER},
     estimate::{self, Conditions, Ratios, Survey},
     fingerprint::{self, Comparison, Expected, Parts},
     ingest::{
@@ -9,7 +9,6 @@ use crate::{
         preflight::{self, Looked},
     },
     planner::{Plan, PlannedMapping, TableSchema},
-    report::NODE_LOST_AFTER,
     store::{PaceKey, RunRow, StoreError, UnitRow},
 };
 use ferry_common::{

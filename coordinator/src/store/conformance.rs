@@ -2,8 +2,8 @@
 
 use super::{
     ChunkRow, Clearing, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants,
-    HeldSlots, IdentityRow, LeasedUnit, LeftFile, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role, RunQuery,
-    RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
+    HeldSlots, IdentityRow, LeasedUnit, LeftFile, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role,
+    RunQuery, RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},

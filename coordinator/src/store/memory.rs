@@ -2,8 +2,8 @@
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, Driver, FilePage, FileQuery, FileSort, HeldSlots,
-    LeasedUnit, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store, StoreError, UnitCounts,
-    UnitRow, Write,
+    LeasedUnit, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store, StoreError,
+    UnitCounts, UnitRow, Write,
     pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
 use crate::state::{command::CommandState, unit::UnitState};

@@ -15,7 +15,8 @@ mod writes;
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
-    LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow, Write, mounts,
+    LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts, UnitRow,
+    Write, mounts,
 };
 use async_trait::async_trait;
 use batches::Batches;
