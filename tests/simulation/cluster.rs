@@ -1,12 +1,13 @@
 //! A cluster as far as ferry can see it: tables, extents, operations and journals, and all that can go wrong between a
 //! command and its answer. It reads the real staged blobs.
 
-use crate::chance::Chance;
+use crate::{chance::Chance, storage::SlowStorage};
 use async_trait::async_trait;
 use ferry_common::{
     activity::{Activity, Ingestion},
     clock::Clock,
     failure::Failure,
+    storage::StagingStorage,
 };
 use ferry_coordinator::rehearsal::Sinks;
 use ferry_kusto::{
@@ -101,6 +102,7 @@ pub(crate) struct Cluster {
     clock: Arc<dyn Clock>,
     /// Decides what only a whole world has.
     more: Option<Chance>,
+    storage: SlowStorage,
     /// Sabotage: no tag is ever found.
     is_blind_to_tags: bool,
 }
@@ -138,11 +140,13 @@ impl Cluster {
     pub(crate) fn new(
         chance: Chance,
         more: Option<Chance>,
+        storage: SlowStorage,
         clock: Arc<dyn Clock>,
         faults: Faults,
         is_blind_to_tags: bool,
     ) -> Self {
-        Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)), chance, clock, more, is_blind_to_tags }
+        let (state, faults) = (Arc::default(), Arc::new(Mutex::new(faults)));
+        Self { state, faults, chance, clock, more, storage, is_blind_to_tags }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -328,6 +332,9 @@ impl Cluster {
         let (cluster, id, request) = (self.clone(), operation.clone(), request.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(cluster.chance.wait(3_000, 200_000)).await;
+            if let Some(takes) = cluster.storage.read_takes() {
+                tokio::time::sleep(takes).await;
+            }
             cluster.end(&id, &request, &table, &path, &tag, is_known);
         });
         Ok(reply(&["OperationId"], vec![vec![json!(operation)]]))
@@ -550,5 +557,9 @@ impl Sinks for Cluster {
 
     fn open_queue(&self, activity: &Activity, _timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
         Ok((activity.sink.ingestion == Ingestion::Queued).then(|| Arc::new(self.clone()) as _))
+    }
+
+    fn staging(&self, storage: Box<dyn StagingStorage>) -> Box<dyn StagingStorage> {
+        self.storage.around(storage)
     }
 }

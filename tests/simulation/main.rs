@@ -1,6 +1,6 @@
 //! Both programs in one thread and in made-up time, with everything around them going wrong as a seed decides: messages
 //! lost, doubled and late, writes that fail or whose answer is lost, deaths in the middle of a write, nodes cut off,
-//! clocks that jump and are apart, staging that is away, a cluster that throttles, fails, loses answers and abandons
+//! clocks that jump and are apart, staging that is away or slow, a slow store, a cluster that throttles, fails, loses answers and abandons
 //! operations.
 //!
 //! Coordinator, nodes, listing, cutting and staging are the real ones; the store is the one in memory; the network and the
@@ -16,6 +16,7 @@
 mod chance;
 mod cluster;
 mod network;
+mod storage;
 mod store;
 mod world;
 
@@ -74,7 +75,7 @@ fn a_run_that_is_cancelled_before_it_began_has_nothing_left_to_sweep() {
 
 #[test]
 fn the_last_sweep_waits_by_the_time_of_whoever_sweeps() {
-    assert!(World::play(600_140, Kind::Whole, Sabotage::None).is_ok());
+    assert!(World::play(600_140, Kind::Quick, Sabotage::None).is_ok());
 }
 
 /// Seeds within which a missing protection must be found.

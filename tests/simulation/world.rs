@@ -4,6 +4,7 @@ use crate::{
     chance::Chance,
     cluster::{Cluster, Faults},
     network::{Network, Peer},
+    storage::SlowStorage,
     store::ShakyStore,
 };
 use ferry_common::{
@@ -66,7 +67,9 @@ const SKEW_MAX_MS: u64 = 100_000;
 pub(crate) enum Kind {
     /// Everything there is.
     Whole,
-    /// Without failing storage, clocks that are apart, and queued ingestion: as the seeds with names knew it.
+    /// Without slow storage and a slow store: as a seed with a name knew it.
+    Quick,
+    /// Also without failing storage, clocks that are apart, and queued ingestion: as the seeds with names knew it.
     Early,
 }
 
@@ -88,6 +91,9 @@ pub(crate) struct World {
     chance: Chance,
     /// Decides what only a whole world has, so that the rest of a seed stays as it was.
     more: Option<Chance>,
+    /// Decides what is slow, where anything is.
+    slow: Option<Chance>,
+    storage: SlowStorage,
     clock: Arc<JumpyClock>,
     folder: tempfile::TempDir,
     cluster: Cluster,
@@ -123,7 +129,10 @@ impl World {
 
     fn new(seed: u64, kind: Kind, sabotage: Sabotage) -> Self {
         let chance = Chance::new(seed);
-        let more = (kind == Kind::Whole).then(|| Chance::new(!seed));
+        let more = (kind != Kind::Early).then(|| Chance::new(!seed));
+        let slow = (kind == Kind::Whole).then(|| Chance::new(seed.rotate_left(32)));
+        let some = |share: f64| slow.clone().filter(|slow| slow.strikes(share));
+        let (storage, slow_store) = (SlowStorage::new(some(0.3)), some(0.3));
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("source")).unwrap();
         fs::create_dir(folder.path().join("staging")).unwrap();
@@ -142,8 +151,9 @@ impl World {
         let is_hard = sabotage != Sabotage::None;
         let hard = Faults { lost_ingest: 0.5, operation: 0.3, ..Faults::NONE };
         let faults = if is_hard { hard } else { faults };
-        let cluster = Cluster::new(chance.clone(), more.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
-        let (store, dying) = ShakyStore::new(chance.clone(), share(50));
+        let is_blind = sabotage == Sabotage::Tags;
+        let cluster = Cluster::new(chance.clone(), more.clone(), storage.clone(), clock.clone(), faults, is_blind);
+        let (store, dying) = ShakyStore::new(chance.clone(), share(50), slow_store);
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
         let is_queued = more.as_ref().is_some_and(|more| publish == "append" && more.strikes(0.5));
         let publish = if is_queued { "queued" } else { publish };
@@ -154,6 +164,8 @@ impl World {
             sabotage,
             store,
             more,
+            slow,
+            storage,
             network: Network::new(chance.clone(), if is_hard { 0.15 } else { share(150) }, is_hard),
             chance,
             clock,
@@ -213,6 +225,9 @@ impl World {
             if let Some(more) = self.more.clone().filter(|more| more.strikes(0.3)) {
                 self.storage_is_away_for(more.wait(20_000, 300_000)).await;
             }
+            if let Some(slow) = self.slow.as_ref().filter(|slow| slow.strikes(0.2)) {
+                self.storage.stall(slow.wait(20_000, 60_000));
+            }
         }
         self.heal();
         let mut left = STUCK_AFTER;
@@ -227,8 +242,9 @@ impl World {
                 return Err(format!("every run ends: it is stuck\n{}", brief(&report.unwrap_or_default())));
             }
         };
+        let swept = Instant::now();
         self.go_on_for(AFTERMATH).await;
-        self.judge(&report)
+        self.judge(&report, swept)
     }
 
     /// Time passes; a coordinator that a write was fatal to dies, and another one comes.
@@ -306,7 +322,7 @@ impl World {
             health: None,
             membership: None,
         };
-        self.nodes.push(self.network.start_node(config));
+        self.nodes.push(self.network.start_node(config, self.storage.clone()));
     }
 
     async fn something_happens(&mut self) {
@@ -355,6 +371,7 @@ impl World {
         self.cluster.heal();
         self.store.heal();
         self.network.heal();
+        self.storage.heal();
         self.start_node();
     }
 
@@ -367,7 +384,8 @@ impl World {
         self.report().await.is_some()
     }
 
-    fn judge(&self, report: &Value) -> Result<String, String> {
+    /// `swept`: when the run was seen to be swept.
+    fn judge(&self, report: &Value, swept: Instant) -> Result<String, String> {
         let table = self.cluster.rows("T");
         let sorted = |mut rows: Vec<String>| {
             rows.sort();
@@ -407,7 +425,8 @@ impl World {
             _ => must(false, "a run ends well, or as it was asked to")?,
         }
         must(self.cluster.tables() == ["T"], &format!("no staging table is left: {:?}", self.cluster.tables()))?;
-        let blobs = files_below(&self.folder.path().join("staging"));
+        let staging = self.folder.path().join("staging");
+        let blobs = self.storage.overlooked(files_below(&staging), &staging, swept);
         must(blobs.is_empty(), &format!("no staging blob is left: {blobs:?}"))?;
         Ok(format!("{} {status}", self.publish))
     }
