@@ -126,6 +126,8 @@ pub(crate) struct LiveRun {
     pub(crate) totals: Option<(Totals, Instant, Duration)>,
     /// Why staging could not be swept.
     pub(crate) sweep_failure: Option<Failure>,
+    /// How often in a row it could not.
+    pub(crate) sweep_failures: u32,
 }
 
 /// A change to a row that was not made.

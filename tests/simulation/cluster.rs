@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -105,6 +108,9 @@ pub(crate) struct Cluster {
     storage: SlowStorage,
     /// Sabotage: no tag is ever found.
     is_blind_to_tags: bool,
+    /// Sabotage: whoever sends the next command panics. And: somebody did.
+    panics_next: Arc<AtomicBool>,
+    has_panicked: Arc<AtomicBool>,
 }
 
 /// The text between two others, after the first of which nothing counts that came before.
@@ -146,7 +152,8 @@ impl Cluster {
         is_blind_to_tags: bool,
     ) -> Self {
         let (state, faults) = (Arc::default(), Arc::new(Mutex::new(faults)));
-        Self { state, faults, chance, clock, more, storage, is_blind_to_tags }
+        let (panics_next, has_panicked) = (Arc::default(), Arc::default());
+        Self { state, faults, chance, clock, more, storage, is_blind_to_tags, panics_next, has_panicked }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -160,6 +167,16 @@ impl Cluster {
     /// From now on nothing goes wrong any more.
     pub(crate) fn heal(&self) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::NONE;
+    }
+
+    /// Whoever sends the next command panics.
+    pub(crate) fn panic_next(&self) {
+        self.panics_next.store(true, Ordering::Relaxed);
+    }
+
+    /// Somebody has.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.has_panicked.load(Ordering::Relaxed)
     }
 
     /// Staging can be reached no more, or again.
@@ -508,6 +525,10 @@ impl Queued for Cluster {
 impl Engine for Cluster {
     async fn command(&self, _database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError> {
         let (text, request) = (command.text().to_owned(), id.as_str().to_owned());
+        if self.panics_next.swap(false, Ordering::Relaxed) {
+            self.has_panicked.store(true, Ordering::Relaxed);
+            panic!("a panic that was asked for");
+        }
         let faults = self.faults();
         if self.chance.strikes(faults.unreachable) {
             tokio::time::sleep(self.chance.wait(100, 10_000)).await;

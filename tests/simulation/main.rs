@@ -101,3 +101,10 @@ fn it_is_found_when_nobody_looks_at_tags() {
 fn it_is_found_when_a_command_is_sent_again_without_waiting() {
     assert!(is_found(Sabotage::Waiting));
 }
+
+#[test]
+fn a_run_whose_driver_panics_is_driven_on() {
+    let played: Vec<_> = (0..20).map(|seed| World::play(seed, Kind::Early, Sabotage::Panic)).collect();
+    assert!(played.iter().all(Result::is_ok), "{played:#?}");
+    assert!(played.iter().flatten().any(|outcome| outcome.contains("panicked")), "{played:#?}");
+}

@@ -84,6 +84,8 @@ pub(crate) enum Sabotage {
     Tags,
     /// A command is sent again at once when its answer is lost.
     Waiting,
+    /// No protection is off: the driver of the run panics once, where there is no other coordinator.
+    Panic,
 }
 
 pub(crate) struct World {
@@ -148,7 +150,7 @@ impl World {
             operation: share(300),
         };
         // A missing protection shows where it is needed: sabotage gets a world that needs it often.
-        let is_hard = sabotage != Sabotage::None;
+        let is_hard = !matches!(sabotage, Sabotage::None | Sabotage::Panic);
         let hard = Faults { lost_ingest: 0.5, operation: 0.3, ..Faults::NONE };
         let faults = if is_hard { hard } else { faults };
         let is_blind = sabotage == Sabotage::Tags;
@@ -203,7 +205,8 @@ impl World {
     }
 
     async fn live(&mut self) -> Result<String, String> {
-        for _ in 0..self.chance.number(1, 2) {
+        let coordinators = self.chance.number(1, 2);
+        for _ in 0..if self.sabotage == Sabotage::Panic { 1 } else { coordinators } {
             self.start_coordinator();
         }
         for _ in 0..self.chance.number(1, 3) {
@@ -372,6 +375,9 @@ impl World {
         self.store.heal();
         self.network.heal();
         self.storage.heal();
+        if self.sabotage == Sabotage::Panic {
+            self.cluster.panic_next();
+        }
         self.start_node();
     }
 
@@ -428,7 +434,8 @@ impl World {
         let staging = self.folder.path().join("staging");
         let blobs = self.storage.overlooked(files_below(&staging), &staging, swept);
         must(blobs.is_empty(), &format!("no staging blob is left: {blobs:?}"))?;
-        Ok(format!("{} {status}", self.publish))
+        let after = if self.cluster.has_panicked() { ", its driver has panicked" } else { "" };
+        Ok(format!("{} {status}{after}", self.publish))
     }
 }
 
