@@ -282,7 +282,7 @@ pub(crate) struct LocalAdxArgs {
     #[arg(long, value_name = "ROLE")]
     role: Vec<Role>,
     /// What shall go wrong, for tests: KIND[:TIMES[:SECONDS]], joined by commas. Kinds: throttle, error, lost-answer,
-    /// hang, op-throttle, op-error, op-abandon, slow.
+    /// hang, op-throttle, op-error, op-abandon, op-forget, slow.
     #[arg(long, default_value = "", value_name = "SPEC")]
     fault: String,
 }

@@ -17,6 +17,7 @@ use ferry_common::{
     failure::{Code, Failure},
     id::{RunId, RuntimeName, UnitNumber},
     spans::{self, Span, SpanOf},
+    storage::StagingStorage,
     unit::Counters,
 };
 use ferry_kusto::{
@@ -62,6 +63,11 @@ pub trait Sinks: Send + Sync {
     async fn lend(&self, activity: &Activity, address: Option<&str>) -> Result<LentContainer, Failure> {
         let place = address.unwrap_or(&activity.sink.endpoint);
         Err(Failure::settings(Code::StagingMissing, format!("{place}: no containers are lent here")))
+    }
+
+    /// The staging that is swept: as it is, or with what a test puts around it.
+    fn staging(&self, storage: Box<dyn StagingStorage>) -> Box<dyn StagingStorage> {
+        storage
     }
 }
 
@@ -125,6 +131,8 @@ pub(crate) struct LiveRun {
     pub(crate) totals: Option<(Totals, Instant, Duration)>,
     /// Why staging could not be swept.
     pub(crate) sweep_failure: Option<Failure>,
+    /// How often in a row it could not.
+    pub(crate) sweep_failures: u32,
 }
 
 /// A change to a row that was not made.
@@ -365,6 +373,17 @@ impl Core {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// An attempt may still write to staging when nobody waits for it any more: once the run has ended, staging is swept a second
+    /// time. Stored before what makes it so, or a restart would forget it.
+    pub(crate) async fn expect_late_writer(&self, id: &RunId) -> Result<(), ChangeError> {
+        let noted = self.change_run(id, |mut row| {
+            row.lost_attempts += 1;
+            // One is as good as many.
+            Ok((row.lost_attempts == 1).then_some(row))
+        });
+        noted.await.map(drop)
     }
 
     /// Asks a run to end. One that was never admitted has ended with that, and has left nothing behind.

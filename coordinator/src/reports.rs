@@ -103,6 +103,9 @@ impl Core {
                 return Ok(self.staged(run, std::slice::from_ref(report)).await?.iter().all(|(_, refused)| *refused));
             }
         };
+        if may_write_late(event) {
+            self.expect_late_writer(&key.run).await?;
+        }
         Ok(!self.change_unit(&key.run, key.unit, |_| Some(change.clone())).await?)
     }
 
@@ -259,6 +262,15 @@ impl Core {
 /// The run still wants its attempts to go on.
 pub(crate) fn wants_attempts(run: &RunRow) -> bool {
     matches!(run.state, RunState::Planning | RunState::Copying | RunState::Clearing)
+}
+
+/// The attempt has let go of a write to staging whose outcome it does not know: it may yet have its effect.
+fn may_write_late(end: &Event) -> bool {
+    match end {
+        Event::GivenBack => true,
+        Event::Failed(failure) => matches!(failure.code, Code::StagingUnreachable | Code::StagingFailed),
+        Event::ChunkStaged(_) | Event::Completed { .. } | Event::Listed(_) => false,
+    }
 }
 
 /// What reports of one attempt make of its unit. Nothing is stored yet.

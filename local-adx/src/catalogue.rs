@@ -90,6 +90,8 @@ pub struct Ingested {
     pub request_id: String,
     /// How long it took.
     pub duration_ticks: i64,
+    /// Its operation is not listed any more.
+    pub is_forgotten: bool,
 }
 
 /// A failed ingestion, as the journal has it.
@@ -370,8 +372,20 @@ impl Catalogue {
             .bind(done.duration_ticks)
             .execute(&mut *transaction)
             .await?;
-        put_operation(&mut transaction, operation).await?;
+        if done.is_forgotten {
+            sqlx::query("DELETE FROM operations WHERE id = $1").bind(&operation.id).execute(&mut *transaction).await?;
+        } else {
+            put_operation(&mut transaction, operation).await?;
+        }
         Ok(transaction.commit().await?)
+    }
+
+    /// Ends an operation that runs, and whose end could not be noted: it may be tried again.
+    pub async fn end_open_operation(&self, id: &str) -> Result<(), AdxError> {
+        let sql = "UPDATE operations SET state = 'Failed', should_retry = 1, updated_ticks = $1, \
+                   status = 'its end could not be noted' WHERE id = $2 AND state = 'InProgress'";
+        sqlx::query(sql).bind(now_ticks()).bind(id).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Rows of a journal: `commands` or `data_operations`, values in the order of its columns.

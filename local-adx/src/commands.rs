@@ -11,7 +11,11 @@ use crate::{
     now_ticks,
     types::Kind,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Tries to note that an operation has ended whose end could not be noted, and the wait between them.
+const END_TRIES_MAX: u32 = 60;
+const END_WAIT: Duration = Duration::from_secs(1);
 
 /// What stands around a command.
 #[derive(Debug, Clone)]
@@ -757,8 +761,31 @@ impl Adx {
         Ok(())
     }
 
-    /// Runs an operation to its end and notes it.
+    /// Runs an operation to its end and notes it. Whatever goes wrong, it ends: whoever follows it would wait for ever.
     pub(crate) async fn run_ingestion(
+        self: Arc<Self>,
+        request: Request,
+        table: Table,
+        source: String,
+        properties: Properties,
+        operation: Operation,
+        faults: Vec<Fault>,
+    ) -> Result<Option<Extent>, IngestError> {
+        let id = operation.id.clone();
+        let result = Box::pin(self.clone().carry_out(request, table, source, properties, operation, faults)).await;
+        if result.is_err() {
+            for _ in 0..END_TRIES_MAX {
+                match self.catalogue.end_open_operation(&id).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::error!("operation {id} is not ended: {}", error.message),
+                }
+                tokio::time::sleep(END_WAIT).await;
+            }
+        }
+        result
+    }
+
+    async fn carry_out(
         self: Arc<Self>,
         request: Request,
         table: Table,
@@ -811,6 +838,7 @@ impl Adx {
                     extent: Some(extent.clone()),
                     request_id: request.request_id.clone(),
                     duration_ticks: operation.updated_ticks - operation.started_ticks,
+                    is_forgotten: faults.contains(&Fault::OpForget),
                 };
                 self.catalogue.commit_ingestion(&request.db, &table.name, &done, &operation).await?;
                 Ok(Some(extent))
@@ -1008,6 +1036,27 @@ mod tests {
         let shown = rows(&adx, times).await;
         assert_eq!(shown[0][0], time, "the oldest comes first");
         assert!(shown[1][0].as_str() > Some(time), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn an_operation_whose_end_cannot_be_noted_ends_all_the_same() {
+        let (adx, folder) = adx().await;
+        let blob = folder.path().join("blob.csv");
+        std::fs::write(&blob, "1\n").unwrap();
+        run(&adx, ".create table T (a:int)").await.unwrap();
+        // The commit of an ingestion writes there.
+        adx.catalogue.journal::<(i64,)>("DROP TABLE data_operations").await.unwrap();
+        run(&adx, &format!(".ingest async into table T (@'{}') with (format='csv')", blob.display())).await.unwrap();
+        let mut shown = Value::Null;
+        for _ in 0..500 {
+            shown = rows(&adx, ".show operations | project State, ShouldRetry").await;
+            if shown[0][0] != "InProgress" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(shown[0][0], "Failed", "{shown}");
+        assert_eq!(rows(&adx, ".show table T extents").await, json!([]), "nothing of it is in the table");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 //! | `op-throttle` | the command is taken, and its operation ends as Throttled |
 //! | `op-error` | the command is taken, and its operation ends as Failed, to be tried again |
 //! | `op-abandon` | the command is taken, its rows are stored, and its operation ends as Abandoned |
+//! | `op-forget` | the command is taken, its rows are stored, and its operation is not listed any more |
 //! | `slow` | each operation takes SECONDS longer |
 //! | `publish-throttle` | the command is refused with 429 |
 //! | `publish-error` | the command is refused with 500, before it has any effect |
@@ -32,6 +33,7 @@ pub enum Fault {
     OpThrottle,
     OpError,
     OpAbandon,
+    OpForget,
     Slow(Duration),
     PublishThrottle,
     PublishError,
@@ -72,14 +74,15 @@ impl FromStr for Faults {
                 "op-throttle" => Fault::OpThrottle,
                 "op-error" => Fault::OpError,
                 "op-abandon" => Fault::OpAbandon,
+                "op-forget" => Fault::OpForget,
                 "slow" => Fault::Slow(seconds),
                 "publish-throttle" => Fault::PublishThrottle,
                 "publish-error" => Fault::PublishError,
                 "publish-lost-answer" => Fault::PublishLostAnswer,
                 other => {
                     return Err(format!(
-                        "fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, slow, \
-                         publish-throttle, publish-error, publish-lost-answer"
+                        "fault {other:?} is none of throttle, error, lost-answer, hang, op-throttle, op-error, op-abandon, op-forget, \
+                         slow, publish-throttle, publish-error, publish-lost-answer"
                     ));
                 }
             };

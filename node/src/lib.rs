@@ -29,3 +29,4 @@ pub use compress::gzip_bytes_per_second;
 pub use config::{MembershipConfig, NodeConfig};
 pub use identity::IdentityError;
 pub use link::{LinkError, run, run_over};
+pub use stage::Around;

@@ -7,6 +7,7 @@ use crate::{
     identity::{IdentityError, Joined, Membership},
     meters::Meters,
     slots::{Reach, Slots},
+    stage::Around,
 };
 use ferry_common::{
     failure::{backoff, with_causes},
@@ -74,7 +75,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         let dialer = Dialer::new(&Trust::System, ClientIdentity::default()).map_err(IdentityError::from)?;
         let channel = link::channel(&config.coordinator, dialer)
             .map_err(|e| LinkError::Address { address: config.coordinator.clone(), why: with_causes(&e) })?;
-        return work(link::client_over(channel), config, ready, meters, shutdown).await;
+        return work(link::client_over(channel), config, None, ready, meters, shutdown).await;
     };
     let membership = Membership::open(membership, &config.coordinator, &config.name, &config.runtime)?;
     let mut joined = membership.join(&shutdown).await?;
@@ -83,7 +84,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         let Joined::Member(channel) = joined else { return Ok(()) };
         let client = link::client_over(channel.clone());
         let result = tokio::select! {
-            result = work(client, config.clone(), ready.clone(), meters.clone(), shutdown.clone()) => result,
+            result = work(client, config.clone(), None, ready.clone(), meters.clone(), shutdown.clone()) => result,
             why = membership.keep(channel) => Err(why.into()),
         };
         match result {
@@ -98,10 +99,11 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     }
 }
 
-/// Runs a node through a client that is there, without health and certificates.
+/// Runs a node through a client that is there, without health and certificates, and with something around its staging.
 pub async fn run_over<T>(
     client: NodeServiceClient<T>,
     config: NodeConfig,
+    around: Option<Around>,
     shutdown: CancellationToken,
 ) -> Result<(), LinkError>
 where
@@ -110,12 +112,13 @@ where
     T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
-    work(client, config, Arc::default(), Arc::default(), shutdown).await
+    work(client, config, around, Arc::default(), Arc::default(), shutdown).await
 }
 
 async fn work<T>(
     client: NodeServiceClient<T>,
     config: NodeConfig,
+    around: Option<Around>,
     ready: Arc<health::Ready>,
     meters: Arc<Meters>,
     shutdown: CancellationToken,
@@ -129,6 +132,7 @@ where
     let bandwidth = Bandwidth::new(config.bandwidth.clone());
     let reach = Reach { roots: config.roots.clone(), may_change_sources: config.may_change_sources };
     let slots = Slots::new(&config.name, config.slots, reach, bandwidth, meters.clone());
+    let slots = slots.staging_around(around);
     let mut link = Link {
         node: NodeId::generate(),
         client,

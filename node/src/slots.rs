@@ -9,7 +9,7 @@ use crate::{
     progress::Progress,
     read::Roots,
     signatures::Signatures,
-    stage::Staging,
+    stage::{Around, Staging},
     trial,
 };
 use ferry_common::{
@@ -152,6 +152,8 @@ pub(crate) struct Slots {
     count: u32,
     ended: Arc<Notify>,
     meters: Arc<Meters>,
+    /// Around the staging storage of each attempt.
+    around: Option<Around>,
 }
 
 impl Slots {
@@ -168,7 +170,13 @@ impl Slots {
             count,
             ended: Arc::default(),
             meters,
+            around: None,
         }
+    }
+
+    /// The same, with something around the staging storage of each attempt.
+    pub(crate) fn staging_around(self, around: Option<Around>) -> Self {
+        Self { around, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AttemptKey, Running>> {
@@ -334,6 +342,10 @@ impl Slots {
                 };
                 let signer = signatures.map(|signatures| signatures as Arc<dyn Signer>);
                 let staging = Staging::open(&work.staging, signer, throttle)?;
+                let staging = match &self.around {
+                    Some(around) => staging.with(around),
+                    None => staging,
+                };
                 let copied =
                     copy::copy(&key, *work, self.reach.roots.clone(), &staging, progress, &stop, staged).await?;
                 let completed = |Copied { counters, chunks, files, quarantine }| Event::Completed {

@@ -39,6 +39,9 @@ pub(crate) enum Piece {
     QuarantineEnd,
 }
 
+/// Puts something around staging storage: for tests that play storage which is slow, or fails.
+pub type Around = Arc<dyn Fn(Box<dyn StagingStorage>) -> Box<dyn StagingStorage> + Send + Sync>;
+
 /// Where an attempt's blobs go, and how fast.
 pub(crate) struct Staging {
     storage: Box<dyn StagingStorage>,
@@ -57,6 +60,11 @@ impl Staging {
             None => storage::open(target)?,
         };
         Ok(Self { storage, throttle })
+    }
+
+    /// The same with something around it.
+    pub(crate) fn with(self, around: &Around) -> Self {
+        Self { storage: around(self.storage), throttle: self.throttle }
     }
 }
 

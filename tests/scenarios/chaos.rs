@@ -134,6 +134,10 @@ impl Schedule {
         }
         let events = (0..chance.usize(1..5)).map(|_| Event::draw(&mut chance, has_postgres)).collect();
         let ingestion = if publish == "append" && chance.u32(..3) == 0 { "queued" } else { "direct" };
+        // Drawn last, so that the rest of a seed stays as it was.
+        if chance.u32(..4) == 0 {
+            faults.push(format!("op-forget:{}", chance.u32(1..4)));
+        }
         Self { seed, publish, ingestion, cluster_faults: faults.join(","), events }
     }
 }

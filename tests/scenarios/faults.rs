@@ -10,6 +10,7 @@ async fn no_fault_of_the_cluster_loses_or_doubles_a_row() {
         ("transient", "error:3,op-error:2", "ingestion goes on after"),
         ("lost-answer", "lost-answer:3", "the answer of"),
         ("abandoned", "op-abandon:2", "to=\"Planned\""),
+        ("forgotten", "op-forget:3", "does not list the operation"),
     ] {
         let cluster = Cluster::start(ClusterOptions { fault: fault.to_owned(), ..ClusterOptions::default() }).await;
         let expected = write_flights(&cluster.source());

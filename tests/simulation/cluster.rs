@@ -1,12 +1,13 @@
 //! A cluster as far as ferry can see it: tables, extents, operations and journals, and all that can go wrong between a
 //! command and its answer. It reads the real staged blobs.
 
-use crate::chance::Chance;
+use crate::{chance::Chance, storage::SlowStorage};
 use async_trait::async_trait;
 use ferry_common::{
     activity::{Activity, Ingestion},
     clock::Clock,
     failure::Failure,
+    storage::StagingStorage,
 };
 use ferry_coordinator::rehearsal::Sinks;
 use ferry_kusto::{
@@ -18,7 +19,10 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io::Read as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -101,8 +105,12 @@ pub(crate) struct Cluster {
     clock: Arc<dyn Clock>,
     /// Decides what only a whole world has.
     more: Option<Chance>,
+    storage: SlowStorage,
     /// Sabotage: no tag is ever found.
     is_blind_to_tags: bool,
+    /// Sabotage: whoever sends the next command panics. And: somebody did.
+    panics_next: Arc<AtomicBool>,
+    has_panicked: Arc<AtomicBool>,
 }
 
 /// The text between two others, after the first of which nothing counts that came before.
@@ -138,11 +146,14 @@ impl Cluster {
     pub(crate) fn new(
         chance: Chance,
         more: Option<Chance>,
+        storage: SlowStorage,
         clock: Arc<dyn Clock>,
         faults: Faults,
         is_blind_to_tags: bool,
     ) -> Self {
-        Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)), chance, clock, more, is_blind_to_tags }
+        let (state, faults) = (Arc::default(), Arc::new(Mutex::new(faults)));
+        let (panics_next, has_panicked) = (Arc::default(), Arc::default());
+        Self { state, faults, chance, clock, more, storage, is_blind_to_tags, panics_next, has_panicked }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -156,6 +167,16 @@ impl Cluster {
     /// From now on nothing goes wrong any more.
     pub(crate) fn heal(&self) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::NONE;
+    }
+
+    /// Whoever sends the next command panics.
+    pub(crate) fn panic_next(&self) {
+        self.panics_next.store(true, Ordering::Relaxed);
+    }
+
+    /// Somebody has.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.has_panicked.load(Ordering::Relaxed)
     }
 
     /// Staging can be reached no more, or again.
@@ -328,6 +349,9 @@ impl Cluster {
         let (cluster, id, request) = (self.clone(), operation.clone(), request.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(cluster.chance.wait(3_000, 200_000)).await;
+            if let Some(takes) = cluster.storage.read_takes() {
+                tokio::time::sleep(takes).await;
+            }
             cluster.end(&id, &request, &table, &path, &tag, is_known);
         });
         Ok(reply(&["OperationId"], vec![vec![json!(operation)]]))
@@ -501,6 +525,10 @@ impl Queued for Cluster {
 impl Engine for Cluster {
     async fn command(&self, _database: &str, command: &Command, id: &RequestId) -> Result<Reply, KustoError> {
         let (text, request) = (command.text().to_owned(), id.as_str().to_owned());
+        if self.panics_next.swap(false, Ordering::Relaxed) {
+            self.has_panicked.store(true, Ordering::Relaxed);
+            panic!("a panic that was asked for");
+        }
         let faults = self.faults();
         if self.chance.strikes(faults.unreachable) {
             tokio::time::sleep(self.chance.wait(100, 10_000)).await;
@@ -550,5 +578,9 @@ impl Sinks for Cluster {
 
     fn open_queue(&self, activity: &Activity, _timeout: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
         Ok((activity.sink.ingestion == Ingestion::Queued).then(|| Arc::new(self.clone()) as _))
+    }
+
+    fn staging(&self, storage: Box<dyn StagingStorage>) -> Box<dyn StagingStorage> {
+        self.storage.around(storage)
     }
 }

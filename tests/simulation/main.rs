@@ -1,6 +1,6 @@
 //! Both programs in one thread and in made-up time, with everything around them going wrong as a seed decides: messages
 //! lost, doubled and late, writes that fail or whose answer is lost, deaths in the middle of a write, nodes cut off,
-//! clocks that jump and are apart, staging that is away, a cluster that throttles, fails, loses answers and abandons
+//! clocks that jump and are apart, staging that is away or slow, a slow store, a cluster that throttles, fails, loses answers and abandons
 //! operations.
 //!
 //! Coordinator, nodes, listing, cutting and staging are the real ones; the store is the one in memory; the network and the
@@ -16,6 +16,7 @@
 mod chance;
 mod cluster;
 mod network;
+mod storage;
 mod store;
 mod world;
 
@@ -74,7 +75,7 @@ fn a_run_that_is_cancelled_before_it_began_has_nothing_left_to_sweep() {
 
 #[test]
 fn the_last_sweep_waits_by_the_time_of_whoever_sweeps() {
-    assert!(World::play(600_140, Kind::Whole, Sabotage::None).is_ok());
+    assert!(World::play(600_140, Kind::Quick, Sabotage::None).is_ok());
 }
 
 /// Seeds of runs after which the same files are copied once more.
@@ -114,4 +115,11 @@ fn it_is_found_when_nobody_looks_at_tags() {
 #[test]
 fn it_is_found_when_a_command_is_sent_again_without_waiting() {
     assert!(is_found(Sabotage::Waiting));
+}
+
+#[test]
+fn a_run_whose_driver_panics_is_driven_on() {
+    let played: Vec<_> = (0..20).map(|seed| World::play(seed, Kind::Early, Sabotage::Panic)).collect();
+    assert!(played.iter().all(Result::is_ok), "{played:#?}");
+    assert!(played.iter().flatten().any(|outcome| outcome.contains("panicked")), "{played:#?}");
 }

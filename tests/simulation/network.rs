@@ -1,6 +1,6 @@
 //! What lies between nodes and coordinator: calls that are slow, lost on either way, or made twice.
 
-use crate::chance::Chance;
+use crate::{chance::Chance, storage::SlowStorage};
 use ferry_common::link;
 use ferry_node::NodeConfig;
 use http_body_util::{BodyExt as _, Full};
@@ -63,8 +63,8 @@ impl Network {
         *self.answering.lock().unwrap_or_else(PoisonError::into_inner) = answering;
     }
 
-    /// Starts a node.
-    pub(crate) fn start_node(&self, config: NodeConfig) -> Peer {
+    /// Starts a node, to which staging is like this.
+    pub(crate) fn start_node(&self, config: NodeConfig, storage: SlowStorage) -> Peer {
         let peer = Peer { is_cut: Arc::default(), shutdown: CancellationToken::new() };
         let (network, is_cut, shutdown) = (self.clone(), peer.is_cut.clone(), peer.shutdown.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -75,7 +75,10 @@ impl Network {
             }
         });
         let client = link::client_over(service);
-        tokio::spawn(async move { ferry_node::run_over(client, config, shutdown).await.expect("a node goes on") });
+        let around: ferry_node::Around = Arc::new(move |staging| storage.around(staging));
+        tokio::spawn(async move {
+            ferry_node::run_over(client, config, Some(around), shutdown).await.expect("a node goes on");
+        });
         peer
     }
 

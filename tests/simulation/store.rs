@@ -1,4 +1,4 @@
-//! The store in memory, with writes that fail, and writes whose answer is lost.
+//! The store in memory, with writes that fail, writes whose answer is lost, and writes that take long.
 
 use crate::chance::Chance;
 use async_trait::async_trait;
@@ -11,9 +11,12 @@ use ferry_coordinator::store::{
     LoadedFile, MemoryStore, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, Store, StoreError, UnitCounts,
     UnitRow, Write,
 };
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::mpsc;
 
@@ -24,6 +27,8 @@ pub(crate) struct ShakyStore {
     chance: Chance,
     /// Share of writes that fail; of these half have their effect.
     share: f64,
+    /// Decides which writes take long, where any do, and their share.
+    slow: Option<(Chance, f64)>,
     is_calm: Arc<AtomicBool>,
     /// Chunks that were taken from another attempt than the one that holds the unit.
     pub(crate) trespassers: Arc<Mutex<Vec<String>>>,
@@ -35,10 +40,14 @@ pub(crate) struct ShakyStore {
 
 impl ShakyStore {
     /// The store, and where it tells of coordinators that must die.
-    pub(crate) fn new(chance: Chance, share: f64) -> (Self, mpsc::UnboundedReceiver<u32>) {
+    pub(crate) fn new(chance: Chance, share: f64, slow: Option<Chance>) -> (Self, mpsc::UnboundedReceiver<u32>) {
         let (fatal, dying) = mpsc::unbounded_channel();
         let (inner, is_calm, trespassers) = (Arc::default(), Arc::default(), Arc::default());
-        (Self { inner, chance, share, is_calm, trespassers, owner: 0, fatal }, dying)
+        let slow = slow.map(|slow| {
+            let share = slow.number(0, 200) as f64 / 1_000.0;
+            (slow, share)
+        });
+        (Self { inner, chance, share, slow, is_calm, trespassers, owner: 0, fatal }, dying)
     }
 
     /// The same store, for one coordinator.
@@ -62,15 +71,18 @@ impl ShakyStore {
     pub(crate) fn heal(&self) {
         self.is_calm.store(true, Ordering::Relaxed);
     }
-}
 
-#[async_trait]
-impl Store for ShakyStore {
-    fn is_exclusive(&self) -> bool {
-        self.inner.is_exclusive()
+    /// How long a write is on its way there, and its answer on the way back, where it takes long.
+    fn takes(&self) -> Option<(Duration, Duration)> {
+        let (slow, share) = self.slow.as_ref().filter(|_| !self.is_calm.load(Ordering::Relaxed))?;
+        if !slow.strikes(*share) {
+            return None;
+        }
+        let time = slow.wait(2_000, 25_000);
+        Some(if slow.strikes(0.5) { (time, Duration::ZERO) } else { (Duration::ZERO, time) })
     }
 
-    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+    async fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         self.watch(&writes);
         tokio::task::yield_now().await;
         let failed = || StoreError::Open { place: "simulated".to_owned(), why: "the write failed".to_owned() };
@@ -92,6 +104,21 @@ impl Store for ShakyStore {
                 std::future::pending().await
             }
         }
+    }
+}
+
+#[async_trait]
+impl Store for ShakyStore {
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let Some((there, back)) = self.takes() else { return self.write(writes).await };
+        tokio::time::sleep(there).await;
+        let outcome = self.write(writes).await;
+        tokio::time::sleep(back).await;
+        outcome
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>, StoreError> {

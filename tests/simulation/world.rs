@@ -4,6 +4,7 @@ use crate::{
     chance::Chance,
     cluster::{Cluster, Faults},
     network::{Network, Peer},
+    storage::SlowStorage,
     store::ShakyStore,
 };
 use ferry_common::{
@@ -66,7 +67,9 @@ const SKEW_MAX_MS: u64 = 100_000;
 pub(crate) enum Kind {
     /// Everything there is.
     Whole,
-    /// Without failing storage, clocks that are apart, and queued ingestion: as the seeds with names knew it.
+    /// Without slow storage and a slow store: as a seed with a name knew it.
+    Quick,
+    /// Also without failing storage, clocks that are apart, and queued ingestion: as the seeds with names knew it.
     Early,
     /// Everything, and then the same files once more: what was loaded is left out.
     Again,
@@ -83,6 +86,8 @@ pub(crate) enum Sabotage {
     Tags,
     /// A command is sent again at once when its answer is lost.
     Waiting,
+    /// No protection is off: the driver of the run panics once, where there is no other coordinator.
+    Panic,
 }
 
 pub(crate) struct World {
@@ -91,6 +96,9 @@ pub(crate) struct World {
     chance: Chance,
     /// Decides what only a whole world has, so that the rest of a seed stays as it was.
     more: Option<Chance>,
+    /// Decides what is slow, where anything is.
+    slow: Option<Chance>,
+    storage: SlowStorage,
     clock: Arc<JumpyClock>,
     folder: tempfile::TempDir,
     cluster: Cluster,
@@ -130,6 +138,9 @@ impl World {
     fn new(seed: u64, kind: Kind, sabotage: Sabotage) -> Self {
         let chance = Chance::new(seed);
         let more = (kind != Kind::Early).then(|| Chance::new(!seed));
+        let slow = (kind == Kind::Whole).then(|| Chance::new(seed.rotate_left(32)));
+        let some = |share: f64| slow.clone().filter(|slow| slow.strikes(share));
+        let (storage, slow_store) = (SlowStorage::new(some(0.3)), some(0.3));
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("source")).unwrap();
         fs::create_dir(folder.path().join("staging")).unwrap();
@@ -145,11 +156,12 @@ impl World {
             operation: share(300),
         };
         // A missing protection shows where it is needed: sabotage gets a world that needs it often.
-        let is_hard = sabotage != Sabotage::None;
+        let is_hard = !matches!(sabotage, Sabotage::None | Sabotage::Panic);
         let hard = Faults { lost_ingest: 0.5, operation: 0.3, ..Faults::NONE };
         let faults = if is_hard { hard } else { faults };
-        let cluster = Cluster::new(chance.clone(), more.clone(), clock.clone(), faults, sabotage == Sabotage::Tags);
-        let (store, dying) = ShakyStore::new(chance.clone(), share(50));
+        let is_blind = sabotage == Sabotage::Tags;
+        let cluster = Cluster::new(chance.clone(), more.clone(), storage.clone(), clock.clone(), faults, is_blind);
+        let (store, dying) = ShakyStore::new(chance.clone(), share(50), slow_store);
         let publish = ["append", "atomic", "replace"][usize::try_from(seed % 3).unwrap()];
         let is_queued = more.as_ref().is_some_and(|more| publish == "append" && more.strikes(0.5));
         let publish = if is_queued { "queued" } else { publish };
@@ -162,6 +174,8 @@ impl World {
             sabotage,
             store,
             more,
+            slow,
+            storage,
             network: Network::new(chance.clone(), if is_hard { 0.15 } else { share(150) }, is_hard),
             chance,
             clock,
@@ -204,7 +218,8 @@ impl World {
     }
 
     async fn live(&mut self) -> Result<String, String> {
-        for _ in 0..self.chance.number(1, 2) {
+        let coordinators = self.chance.number(1, 2);
+        for _ in 0..if self.sabotage == Sabotage::Panic { 1 } else { coordinators } {
             self.start_coordinator();
         }
         for _ in 0..self.chance.number(1, 3) {
@@ -218,11 +233,15 @@ impl World {
             if let Some(more) = self.more.clone().filter(|more| more.strikes(0.3)) {
                 self.storage_is_away_for(more.wait(20_000, 300_000)).await;
             }
+            if let Some(slow) = self.slow.as_ref().filter(|slow| slow.strikes(0.2)) {
+                self.storage.stall(slow.wait(20_000, 60_000));
+            }
         }
         self.heal();
         let report = self.end().await?;
+        let swept = Instant::now();
         self.go_on_for(AFTERMATH).await;
-        let outcome = self.judge(&report)?;
+        let outcome = self.judge(&report, swept)?;
         if self.kind == Kind::Again {
             self.again(&activity, &report).await?;
         }
@@ -357,7 +376,7 @@ impl World {
             health: None,
             membership: None,
         };
-        self.nodes.push(self.network.start_node(config));
+        self.nodes.push(self.network.start_node(config, self.storage.clone()));
     }
 
     async fn something_happens(&mut self) {
@@ -406,6 +425,10 @@ impl World {
         self.cluster.heal();
         self.store.heal();
         self.network.heal();
+        self.storage.heal();
+        if self.sabotage == Sabotage::Panic {
+            self.cluster.panic_next();
+        }
         self.start_node();
     }
 
@@ -418,7 +441,8 @@ impl World {
         self.report().await.is_some()
     }
 
-    fn judge(&self, report: &Value) -> Result<String, String> {
+    /// `swept`: when the run was seen to be swept.
+    fn judge(&self, report: &Value, swept: Instant) -> Result<String, String> {
         let table = self.cluster.rows("T");
         let sorted = |mut rows: Vec<String>| {
             rows.sort();
@@ -468,9 +492,11 @@ impl World {
             _ => must(there == self.files, &format!("{there} of {} files are there, and all must be", self.files))?,
         }
         must(self.cluster.tables() == ["T"], &format!("no staging table is left: {:?}", self.cluster.tables()))?;
-        let blobs = files_below(&self.folder.path().join("staging"));
+        let staging = self.folder.path().join("staging");
+        let blobs = self.storage.overlooked(files_below(&staging), &staging, swept);
         must(blobs.is_empty(), &format!("no staging blob is left: {blobs:?}"))?;
-        Ok(format!("{} {status}", self.publish))
+        let after = if self.cluster.has_panicked() { ", its driver has panicked" } else { "" };
+        Ok(format!("{} {status}{after}", self.publish))
     }
 }
 

@@ -55,14 +55,10 @@ async fn end(core: &Core, run: &RunId, number: UnitNumber, revision: i64) -> Res
     let Some(row) = core.store.run(run).await? else { return Ok(()) };
     let limit = RetryLimit { now: core.now(), failures_max: row.activity.settings.attempts_max, skips_files: false };
     let expired = |unit: &crate::store::UnitRow| (unit.revision == revision).then_some(UnitEvent::Expired(limit));
+    // It may still write blobs.
+    core.expect_late_writer(run).await?;
     if core.change_unit(run, number, expired).await? {
         tracing::warn!(%run, unit = %number, "lease expired: the node went silent");
-        // It may still write blobs: staging is swept once more when it cannot any longer.
-        core.change_run(run, |mut row| {
-            row.lost_attempts += 1;
-            Ok(Some(row))
-        })
-        .await?;
     }
     Ok(())
 }

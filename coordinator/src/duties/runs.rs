@@ -102,8 +102,8 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
                         }
                     };
                     active += usize::from(takes_place(&run));
-                    driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id.clone());
-                    drivers.spawn(drive(core.clone(), hold, shutdown.clone(), driven.clone(), passed.clone()));
+                    let place = Place::take(&core, &driven, &run.id);
+                    drivers.spawn(drive(core.clone(), hold, shutdown.clone(), place, passed.clone()));
                 }
             }
         }
@@ -111,10 +111,36 @@ pub(super) async fn drive_all(core: Arc<Core>, shutdown: CancellationToken) {
             _ = bell.changed() => {}
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
             () = shutdown.cancelled() => {}
-            Some(_) = drivers.join_next() => {}
+            Some(ended) = drivers.join_next() => {
+                if ended.is_err_and(|e| e.is_panic()) {
+                    tracing::error!("the driver of a run panicked, and another one takes its place; this is a bug in ferry");
+                    tokio::time::sleep(ERROR_WAIT).await;
+                }
+            }
         }
     }
     while drivers.join_next().await.is_some() {}
+}
+
+/// A run's place among those that are driven. However its driver ends, by a panic, too, the run may have another one.
+struct Place {
+    core: Arc<Core>,
+    driven: Arc<Mutex<HashSet<RunId>>>,
+    run: RunId,
+}
+
+impl Place {
+    fn take(core: &Arc<Core>, driven: &Arc<Mutex<HashSet<RunId>>>, run: &RunId) -> Self {
+        driven.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone());
+        Self { core: core.clone(), driven: driven.clone(), run: run.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.live().remove(&self.run);
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+    }
 }
 
 /// The run counts among those that may be driven at once. A dry run does not, nor one that only waits to be swept.
@@ -157,21 +183,12 @@ impl Passed {
 }
 
 /// Drives one run for as long as it is this coordinator's.
-async fn drive(
-    core: Arc<Core>,
-    hold: Hold,
-    shutdown: CancellationToken,
-    driven: Arc<Mutex<HashSet<RunId>>>,
-    passed: Passed,
-) {
-    let id = hold.run.clone();
-    let driver = Driver::new(Arc::new(core.holding(hold.clone())), id.clone(), passed);
+async fn drive(core: Arc<Core>, hold: Hold, shutdown: CancellationToken, _place: Place, passed: Passed) {
+    let driver = Driver::new(Arc::new(core.holding(hold.clone())), hold.run.clone(), passed);
     tokio::select! {
         () = driver.drive(shutdown.clone()) => holding::release(&core, &hold).await,
         () = holding::keep(&core, &hold) => {}
     }
-    core.live().remove(&id);
-    driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
 }
 
 /// What a driver does next.

@@ -8,7 +8,7 @@ use crate::{
 };
 use ferry_common::{
     activity::{Publish, StagingType},
-    failure::{Code, Failure},
+    failure::{Code, Failure, backoff},
     id::RunId,
     staging,
     storage::{StagingStorage, StorageError},
@@ -21,8 +21,8 @@ use tokio::time::Instant;
 const BLOBS_MAX: usize = 5_000;
 /// Deletions at once.
 const DELETES_MAX: usize = 16;
-/// Wait after a failed sweep.
-const RETRY_WAIT: Duration = Duration::from_secs(60);
+/// Failed sweeps in a row after which the wait grows no more.
+const RETRIES_COUNTED_MAX: u32 = 20;
 
 /// Sweeps a run that has ended, if it is time. `seen`: since when this program knows of the end.
 pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<(), ChangeError> {
@@ -43,7 +43,7 @@ pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<()
         tracing::warn!(run = %run.id, code = %failure.code, "staging is not swept yet: {}", failure.message);
     }
     let was_clean = result.is_ok();
-    core.live().entry(run.id.clone()).or_default().sweep_failure = result.err();
+    let failures = note(core, run, result.err());
     // A silent node may wake up once more and stage a blob under its old lease; a commit may still be on its way.
     // So may the making of a staging table whose answer was lost: it would make it again.
     let makes_table = run.activity.sink.publish != Publish::Append;
@@ -52,7 +52,7 @@ pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<()
     let next = match (was_clean, late_writer) {
         (true, false) => None,
         (true, true) => Some(core.now().plus(late_max)),
-        (false, _) => Some(core.now().plus(RETRY_WAIT)),
+        (false, _) => Some(core.now().plus(retry_wait(failures))),
     };
     core.change_run(&run.id, |mut row| {
         row.sweep_at = next;
@@ -70,6 +70,20 @@ pub(super) async fn sweep(core: &Core, run: &RunRow, seen: Instant) -> Result<()
     })
     .await?;
     Ok(())
+}
+
+/// Keeps why a sweep failed. Returns how many have in a row.
+fn note(core: &Core, run: &RunRow, failure: Option<Failure>) -> u32 {
+    let mut live = core.live();
+    let known = live.entry(run.id.clone()).or_default();
+    known.sweep_failures = if failure.is_some() { (known.sweep_failures + 1).min(RETRIES_COUNTED_MAX) } else { 0 };
+    known.sweep_failure = failure;
+    known.sweep_failures
+}
+
+/// Wait after so many failed sweeps: whoever waits for the end of the run waits for this, too, and most failures pass at once.
+fn retry_wait(failures: u32) -> Duration {
+    backoff(failures, 0.5)
 }
 
 /// A run that was never admitted has made none.
@@ -103,7 +117,7 @@ async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<Swept, Failure> {
         Err(failure) if is_lent && failure.code == Code::StagingMissing => return Ok(Swept::LeftToCluster),
         access => access?,
     };
-    let storage = access.storage(core.now())?;
+    let storage = core.sinks.staging(access.storage(core.now())?);
     match delete_all(&*storage, &run.id).await {
         Ok(()) => Ok(Swept::Clean),
         Err(StorageError::Forbidden { .. }) if is_lent => Ok(Swept::LeftToCluster),
@@ -125,4 +139,16 @@ async fn delete_all(storage: &dyn StagingStorage, run: &RunId) -> Result<(), Sto
         }
     }
     storage.sweep_remains(&prefix).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_at_once_holds_up_no_sweep_for_long() {
+        let three: Duration = (1..=3).map(retry_wait).sum();
+        assert!(three < Duration::from_secs(5), "{three:?}");
+        assert!(retry_wait(RETRIES_COUNTED_MAX) >= Duration::from_secs(30), "nobody is asked all the time");
+    }
 }

@@ -17,6 +17,8 @@ const OPERATIONS_MAX: u32 = 200;
 const CONFIRMED_AT_ONCE: usize = 8;
 /// An operation that the cluster does not list this long after it was named is lost.
 const UNLISTED_MAX: Duration = Duration::from_secs(600);
+/// Unlisted operations whose tags one look asks for.
+const UNLISTED_ASKED_MAX: u32 = 8;
 
 /// What the cluster says of an operation.
 pub(super) struct Operation {
@@ -68,6 +70,7 @@ impl Ingester {
             }
         };
         let mut finished = Vec::new();
+        let mut asked = 0;
         for command in issued {
             match operation_id(&command).and_then(|id| operations.get(&id.to_lowercase())) {
                 Some(operation) if operation.state == "Completed" => finished.push(command),
@@ -78,7 +81,12 @@ impl Ingester {
                 }
                 // A ticket that could not be asked for: what it stands for goes on.
                 None if self.queue.is_some() => {}
-                None => self.unlisted(command).await?,
+                None => {
+                    asked += 1;
+                    if let Some(failure) = self.unlisted(run, command, asked <= UNLISTED_ASKED_MAX, step).await? {
+                        self.note(failure, step);
+                    }
+                }
             }
         }
         self.finish(run, finished, step).await
@@ -95,13 +103,29 @@ impl Ingester {
         Ok(operations_of(&reply.table))
     }
 
-    async fn unlisted(&self, command: CommandRow) -> Result<(), ChangeError> {
-        if let CommandState::Issued { sent, .. } = &command.state
-            && self.core.now().since(sent.at) > UNLISTED_MAX
-        {
+    /// The cluster does not list the operation yet, or any more. Rows that carry its tag say that it is done; that there are none
+    /// says nothing for a long while.
+    async fn unlisted(
+        &self,
+        run: &RunRow,
+        command: CommandRow,
+        may_ask: bool,
+        step: &mut Step,
+    ) -> Result<Option<Failure>, ChangeError> {
+        let CommandState::Issued { sent, .. } = &command.state else { return Ok(None) };
+        let since = self.core.now().since(sent.at);
+        if since > UNLISTED_MAX {
             self.change(command, CommandEvent::OutcomeUnknown).await?;
+        } else if may_ask
+            && since > self.core.limits.settle_after
+            && let Ok(Some(extents)) = self.tagged(run, &command.tag).await
+        {
+            tracing::info!(run = %command.run, tag = command.tag, "the cluster does not list the operation, and has its rows");
+            step.has_confirmed = true;
+            let rows = extents::counted(&extents, command.rows);
+            return self.confirm(command, rows).await;
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn take_up(

@@ -123,7 +123,7 @@ pub struct RunRow {
     /// Most slots that were in use at once.
     #[serde(default)]
     pub peak_slots: u32,
-    /// Attempts whose nodes went silent.
+    /// Above zero: an attempt ended in a way that may let it write to staging after its end.
     #[serde(default)]
     pub lost_attempts: u32,
     /// When staging is swept next; `None` when there is nothing left to sweep.
