@@ -1,10 +1,11 @@
 //! `ferry loaded`: the files that runs with `source.skipLoadedFiles` leave out.
 
 use crate::{
-    api::{Api, CoordinatorArg, path_encoded},
+    api::{Api, CoordinatorArg},
     output::{self, CliError, OutputFormat, cell},
 };
 use clap::{Args, Subcommand};
+use ferry_common::address::path_encoded;
 
 /// `ferry loaded`
 #[derive(Args)]

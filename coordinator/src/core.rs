@@ -7,7 +7,7 @@ use crate::{
     identities::Identities,
     meters::Meters,
     state::{Refused, run::RunEvent},
-    store::{NodeRow, RunRow, Store, StoreError, Telling, Totals, Write},
+    store::{NodeRow, Numbers, RunRow, Store, StoreError, Telling, Totals, Write},
     timeline::Timelines,
 };
 use async_trait::async_trait;
@@ -37,6 +37,8 @@ use tokio::{
 /// Conflicts in a row after which a change is given up: another writer is not the reason any more.
 pub(crate) const CONFLICTS_MAX: u32 = 20;
 
+/// Units that one commit goes over. Others wait for it.
+pub(crate) const UNITS_WRITTEN_AT_ONCE: u64 = 20_000;
 /// A node that was not heard for this long is lost, and not counted on.
 pub(crate) const NODE_LOST_AFTER: Duration = Duration::from_secs(30);
 
@@ -218,6 +220,18 @@ impl Core {
         let is_conflict = matches!(result, Err(StoreError::Conflict));
         self.meters.commit(began.elapsed(), is_conflict, result.is_err() && !is_conflict);
         result
+    }
+
+    /// Commits a write over all units of a run page by page: one over a million of them would hold the run, whose driver must be
+    /// heard from, and everybody else's writes.
+    pub(crate) async fn commit_in_pages(&self, units: u64, write: impl Fn(Numbers) -> Write) -> Result<(), StoreError> {
+        let mut after = UnitNumber::LISTING;
+        while after.0 < units {
+            let up_to = UnitNumber(after.0 + UNITS_WRITTEN_AT_ONCE);
+            self.commit(vec![write(Numbers { after, up_to })]).await?;
+            after = up_to;
+        }
+        Ok(())
     }
 
     pub(crate) fn now(&self) -> Millis {

@@ -4,7 +4,7 @@
 //! the same one; what the store says is what counts, and another coordinator may have been faster.
 
 use crate::{
-    core::{ChangeError, Core},
+    core::{ChangeError, Core, UNITS_WRITTEN_AT_ONCE},
     desk::{Desk, Going, Slots},
     scheduler::{Candidate, next_run},
     state::{
@@ -171,10 +171,32 @@ impl Core {
         }))
     }
 
+    /// Deletes what an earlier listing has found, but for what one commit can take. Whoever leases the listing meanwhile was first.
+    async fn forget_listing(&self, listing: &mut UnitRow) -> Result<(), StoreError> {
+        let mut left = self.store.run(&listing.run).await?.map_or(0, |run| run.units);
+        while left > UNITS_WRITTEN_AT_ONCE {
+            left -= UNITS_WRITTEN_AT_ONCE;
+            let delete = Write::DeleteFiles(listing.run.clone(), UnitNumber(left));
+            self.commit(vec![Write::UpdateUnit(Box::new(listing.clone())), delete]).await?;
+            listing.revision += 1;
+        }
+        Ok(())
+    }
+
     /// Leases a unit. `None`: it is not to be had any more.
     async fn grant_one(&self, node: &NodeRow, picked: Picked, by_blob: bool) -> Result<Option<Grant>, StoreError> {
         let run = &picked.run;
         let mut unit = picked.unit.clone();
+        if unit.number == UnitNumber::LISTING && run.state == RunState::Planning {
+            match self.forget_listing(&mut unit).await {
+                Ok(()) => {}
+                Err(StoreError::Conflict) => {
+                    self.desk.lock().await.forget_line(run);
+                    return Ok(None);
+                }
+                Err(e) => return Err(e),
+            }
+        }
         unit.attempts += 1;
         let lease = Lease {
             node: node.id.clone(),
@@ -203,7 +225,7 @@ impl Core {
             // A new listing begins from nothing: what an earlier one found may have changed.
             let current = self.store.run(&run.id).await?.filter(|current| current.state == RunState::Planning);
             let Some(current) = current else { return Ok(None) };
-            writes.push(Write::DeleteFiles(run.id.clone()));
+            writes.push(Write::DeleteFiles(run.id.clone(), UnitNumber::LISTING));
             writes.push(Write::UpdateRun(Box::new(RunRow {
                 listing_page: 0,
                 files: 0,

@@ -317,10 +317,10 @@ mod tests {
     #[test]
     fn noise_is_no_slope() {
         // A few bytes more and half a second: taken for a slope, twice the size would take a day.
-        let line = line(&[(1_000_000, 5.0), (1_000_010, 5.5), (1_000_000, 5.0), (1_000_010, 5.5)]);
-        assert_near(line.seconds(2e6), 5.25, 0.05);
+        let steep = line(&[(1_000_000, 5.0), (1_000_010, 5.5), (1_000_000, 5.0), (1_000_010, 5.5)]);
+        assert_near(steep.seconds(2e6), 5.25, 0.05);
         // What is far beyond takes more than what was measured, though nothing grew there.
-        let flat = super::tests::line(&[(1_000_000, 5.0); 10]);
+        let flat = line(&[(1_000_000, 5.0); 10]);
         assert!(flat.seconds(1e9) > 60.0 && flat.seconds(1e9) < 120.0, "{flat:?}");
     }
 

@@ -269,7 +269,7 @@ fn may_write_late(end: &Event) -> bool {
     match end {
         Event::GivenBack => true,
         Event::Failed(failure) => matches!(failure.code, Code::StagingUnreachable | Code::StagingFailed),
-        Event::ChunkStaged(_) | Event::Completed { .. } | Event::Listed(_) => false,
+        Event::ChunkStaged(_) | Event::Completed { .. } | Event::Listed(_) | Event::Cleared(_) => false,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Forgets runs that ended long ago, with all that is stored of them, and what they told of clusters that nobody uses any more.
 
 use crate::{
-    core::Core,
+    core::{Core, UNITS_WRITTEN_AT_ONCE},
     store::{StoreError, Write},
 };
-use ferry_common::clock::Millis;
+use ferry_common::{clock::Millis, id::UnitNumber};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -28,9 +28,15 @@ async fn forget_once(core: &Core) -> Result<(), StoreError> {
     let before = Millis(core.now().0.saturating_sub(core.limits.keep_runs.as_millis() as i64));
     for run in core.store.past_runs(before, RUNS_MAX).await? {
         // What was submitted long ago may have ended just now.
-        let ended = core.store.run(&run).await?.and_then(|row| row.times.ended);
-        if ended.is_none_or(|at| at >= before) {
+        let Some(row) = core.store.run(&run).await? else { continue };
+        if row.times.ended.is_none_or(|at| at >= before) {
             continue;
+        }
+        // From its last units on; what one commit can take goes with the run itself.
+        let mut left = row.units;
+        while left > UNITS_WRITTEN_AT_ONCE {
+            left -= UNITS_WRITTEN_AT_ONCE;
+            core.commit(vec![Write::DeleteUnits(run.clone(), UnitNumber(left))]).await?;
         }
         match core.commit(vec![Write::DeleteRun(run.clone()), Write::ForgetPaces(before)]).await {
             Ok(()) => tracing::info!(run = %run, "an old run is forgotten"),

@@ -22,8 +22,6 @@ use tokio::time::Instant;
 const UNITS_AT_ONCE: u32 = 200;
 /// Files that one commit puts down. Others wait for it.
 const FILES_AT_ONCE: usize = 2_000;
-/// Units that one commit drops.
-const DROPPED_AT_ONCE: u64 = 20_000;
 /// How long a run that is to end goes on with files that are in the table in part.
 const FINISH_MAX: Duration = Duration::from_secs(600);
 /// Paths that a warning names.
@@ -98,12 +96,7 @@ impl Finish {
         if self.has_dropped {
             return Ok(());
         }
-        let mut after = UnitNumber::LISTING;
-        while after.0 < run.units {
-            let up_to = UnitNumber(after.0 + DROPPED_AT_ONCE);
-            core.commit(vec![Write::DropUntouched { run: run.id.clone(), after, up_to }]).await?;
-            after = up_to;
-        }
+        core.commit_in_pages(run.units, |numbers| Write::DropUntouched(run.id.clone(), numbers)).await?;
         self.has_dropped = true;
         Ok(())
     }

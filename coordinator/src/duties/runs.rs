@@ -19,7 +19,7 @@ use crate::{
         run::{RunEvent, RunState},
         unit::{UnitEvent, UnitState},
     },
-    store::{Clearing, PaceKey, PaceRow, RunRow, StoreError, Totals, UnitCounts, UnitRow, Write},
+    store::{Clearing, Numbers, PaceKey, PaceRow, RunRow, StoreError, Totals, UnitCounts, UnitRow, Write},
 };
 use ferry_common::{
     activity::Publish,
@@ -40,8 +40,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Commands in doubt that are counted.
 const DOUBTFUL_MAX: u32 = 500;
-/// Units that one write confirms. Others wait for it.
-const UNITS_CONFIRMED_AT_ONCE: u64 = 20_000;
 /// Tries to count rows once more at the end of a queued run.
 const RECOUNTS_MAX: u32 = 10;
 /// Least wait between two looks: with many small files the bell never stops.
@@ -713,13 +711,7 @@ impl Driver {
 
     /// Every command is confirmed, so every staged unit is in the table.
     async fn confirm_units(&self, run: &RunRow) -> Result<(), ChangeError> {
-        let mut after = UnitNumber::LISTING;
-        while after.0 < run.units {
-            let up_to = UnitNumber(after.0 + UNITS_CONFIRMED_AT_ONCE);
-            self.core.commit(vec![Write::ConfirmUnits { run: self.id.clone(), after, up_to }]).await?;
-            after = up_to;
-        }
-        Ok(())
+        Ok(self.core.commit_in_pages(run.units, |numbers| Write::ConfirmUnits(self.id.clone(), numbers)).await?)
     }
 
     /// Drops what is not begun, follows what is in flight to its end, and ends the run.
@@ -727,9 +719,13 @@ impl Driver {
         // What is in the table in part is brought to its end where the next run goes by what this one has loaded.
         let finishes = Finish::is_due(run);
         // All of them once; from then on only what comes back.
-        let drop = if self.has_dropped || finishes { Write::DropPending } else { Write::DropUnits };
-        self.core.commit(vec![drop(self.id.clone())]).await?;
-        self.has_dropped = true;
+        if self.has_dropped {
+            self.core.commit(vec![Write::DropPending(self.id.clone(), Numbers::ALL)]).await?;
+        } else {
+            let drop = if finishes { Write::DropPending } else { Write::DropUnits };
+            self.core.commit_in_pages(run.units, |numbers| drop(self.id.clone(), numbers)).await?;
+            self.has_dropped = true;
+        }
         // Nodes are told to stop with their next word, and give back when they write nothing more; a silent one's lease
         // ends.
         let listing = self.core.store.unit(&self.id, UnitNumber::LISTING).await?;
@@ -768,7 +764,8 @@ impl Driver {
         let doubtful = self.core.store.doubtful_commands(&self.id, DOUBTFUL_MAX).await?.len() as u64;
         let in_flight = kept.issued + doubtful;
         // What came back since the last look goes with it.
-        let others: Vec<_> = [Write::DropUnits(self.id.clone())].into_iter().chain(self.learned(run, None)).collect();
+        let others: Vec<_> =
+            [Write::DropUnits(self.id.clone(), Numbers::ALL)].into_iter().chain(self.learned(run, None)).collect();
         self.core
             .apply_to_run_and(&self.id, &others, RunEvent::Drained, |row| {
                 row.times.ended = Some(now);

@@ -2,8 +2,8 @@
 
 use super::{
     ChunkRow, Clearing, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants,
-    HeldSlots, IdentityRow, LeasedUnit, LeftFile, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, PaceSums, Role,
-    RunQuery, RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
+    HeldSlots, IdentityRow, LeasedUnit, LeftFile, LoadedFile, NodeRow, Numbers, OpenCommands, PaceKey, PaceRow,
+    PaceSums, Role, RunQuery, RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -97,6 +97,13 @@ async fn past(store: &dyn Store) {
     assert_eq!(store.past_runs(Millis(6), 9).await.unwrap(), std::slice::from_ref(&ended.id));
     let live: RunId = "r1".parse().unwrap();
     assert!(is_conflict(&store.commit(vec![Write::DeleteRun(live.clone())]).await), "a living run is kept");
+    let units_of = async |run: &RunId| store.unit_counts(run).await.unwrap().total();
+    let units_before = (units_of(&live).await, units_of(&ended.id).await);
+    let delete = |run: &RunId, after| Write::DeleteUnits(run.clone(), UnitNumber(after));
+    store.commit(vec![delete(&live, 0), delete(&ended.id, 1_000)]).await.unwrap();
+    assert_eq!((units_of(&live).await, units_of(&ended.id).await), units_before, "a living run keeps its units");
+    store.commit(vec![delete(&ended.id, 0)]).await.unwrap();
+    assert_eq!((units_of(&ended.id).await, units_before.1 > 0), (0, true));
     store.commit(vec![Write::DeleteRun(ended.id.clone())]).await.unwrap();
     assert!(store.run(&ended.id).await.unwrap().is_none());
     assert_eq!(store.unit_counts(&ended.id).await.unwrap().total(), 0);
@@ -218,8 +225,8 @@ async fn units(store: &dyn Store) {
     assert!(store.has_open_units(&id).await.unwrap());
     assert_eq!(numbers(store.retried_units(&id, 9).await.unwrap()), [1]);
     assert!(!store.has_open_units(&"r9".parse().unwrap()).await.unwrap());
-    let confirm =
-        |after, up_to| Write::ConfirmUnits { run: id.clone(), after: UnitNumber(after), up_to: UnitNumber(up_to) };
+    let among = |after, up_to| Numbers { after: UnitNumber(after), up_to: UnitNumber(up_to) };
+    let confirm = |after, up_to| Write::ConfirmUnits(id.clone(), among(after, up_to));
     store.commit(vec![confirm(0, 2), confirm(3, 9)]).await.unwrap();
     assert_eq!(store.unit_counts(&id).await.unwrap().ingested, 0, "nobody has confirmed unit 3");
     let staged = store.unit(&id, UnitNumber(3)).await.unwrap().unwrap();
@@ -232,14 +239,29 @@ async fn units(store: &dyn Store) {
     store.commit(vec![Write::UpdateUnit(Box::new(back))]).await.unwrap();
 
     let stale = store.unit(&id, UnitNumber(1)).await.unwrap().unwrap();
-    store.commit(vec![Write::DropPending(id.clone())]).await.unwrap();
+    store
+        .commit(vec![Write::DropPending(id.clone(), among(1, 9)), Write::DropUnits(id.clone(), among(3, 9))])
+        .await
+        .unwrap();
+    assert_eq!(store.unit_counts(&id).await.unwrap().dropped, 0, "units 1 and 3 are not among those");
+    store.commit(vec![Write::DropPending(id.clone(), among(0, 9))]).await.unwrap();
     let counts = store.unit_counts(&id).await.unwrap();
     assert_eq!((counts.dropped, counts.staged, counts.leased), (1, 1, 1), "what is staged stays");
-    store.commit(vec![Write::DropUnits(id.clone())]).await.unwrap();
+    let listing = async || store.unit(&id, UnitNumber::LISTING).await.unwrap().unwrap().state.name();
+    let before = listing().await;
+    store.commit(vec![Write::DropUnits(id.clone(), among(0, 9))]).await.unwrap();
     let counts = store.unit_counts(&id).await.unwrap();
     assert_eq!((counts.dropped, counts.leased, counts.total()), (2, 1, 3), "a lease outlives the drop");
+    assert_eq!(listing().await, before, "the listing is no number of a file");
+    store
+        .commit(vec![Write::DropPending(id.clone(), Numbers::ALL), Write::DropUnits(id.clone(), Numbers::ALL)])
+        .await
+        .unwrap();
+    assert_eq!(store.unit_counts(&id).await.unwrap().leased, 1, "a lease outlives that, too");
     assert!(is_conflict(&store.commit(vec![Write::UpdateUnit(Box::new(stale))]).await), "a dropped unit must fence");
-    store.commit(vec![Write::DeleteFiles(id.clone())]).await.unwrap();
+    store.commit(vec![Write::DeleteFiles(id.clone(), UnitNumber(2))]).await.unwrap();
+    assert_eq!(store.unit_counts(&id).await.unwrap().total(), 2, "those up to the number stay");
+    store.commit(vec![Write::DeleteFiles(id.clone(), UnitNumber::LISTING)]).await.unwrap();
     assert_eq!(store.unit_counts(&id).await.unwrap().total(), 0);
     assert!(store.unit(&id, UnitNumber::LISTING).await.unwrap().is_some(), "the listing stays");
 }
@@ -657,8 +679,8 @@ async fn untouched_units(store: &dyn Store) {
     ];
     store.commit(vec![Write::InsertRun(Box::new(run))]).await.unwrap();
     store.commit(vec![Write::InsertUnits(units), Write::InsertCommands(commands)]).await.unwrap();
-    let (after, up_to) = (UnitNumber::LISTING, UnitNumber(9));
-    store.commit(vec![Write::DropUntouched { run: id.clone(), after, up_to }]).await.unwrap();
+    let numbers = Numbers { after: UnitNumber::LISTING, up_to: UnitNumber(9) };
+    store.commit(vec![Write::DropUntouched(id.clone(), numbers)]).await.unwrap();
     let in_state = async |state| {
         let units = store.files(&id, Some(state), UnitNumber::LISTING, 99).await.unwrap();
         units.iter().map(|unit| unit.number.0).collect::<Vec<_>>()

@@ -2,8 +2,8 @@
 
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, Driver, FilePage, FileQuery, FileSort, HeldSlots,
-    LeasedUnit, LoadedFile, NodeRow, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store, StoreError,
-    UnitCounts, UnitRow, Write,
+    LeasedUnit, LoadedFile, NodeRow, Numbers, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store,
+    StoreError, UnitCounts, UnitRow, Write,
     pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
 use crate::state::{command::CommandState, unit::UnitState};
@@ -49,8 +49,8 @@ impl Tables {
         driver.filter(|driver| driver.epoch == epoch).ok_or(StoreError::Conflict)
     }
 
-    fn drop_units(&mut self, run: &RunId, which: impl Fn(&UnitState) -> bool) {
-        for unit in self.units.values_mut().filter(|u| u.run == *run && which(&u.state)) {
+    fn drop_units(&mut self, run: &RunId, numbers: Numbers, which: impl Fn(&UnitState) -> bool) {
+        for unit in self.units.values_mut().filter(|u| u.run == *run && numbers.have(u.number) && which(&u.state)) {
             unit.state = UnitState::Dropped;
             unit.revision += 1;
         }
@@ -70,8 +70,8 @@ impl Tables {
         })
     }
 
-    fn drop_untouched(&mut self, run: &RunId, after: UnitNumber, up_to: UnitNumber) {
-        let is_meant = |number: UnitNumber| number > after && number <= up_to;
+    fn drop_untouched(&mut self, run: &RunId, numbers: Numbers) {
+        let is_meant = |number: UnitNumber| numbers.have(number);
         let is_dropped = |unit: &&UnitRow| {
             let is_part =
                 |u: &&UnitRow| u.run == *run && u.number != UnitNumber::LISTING && u.file.path == unit.file.path;
@@ -134,8 +134,16 @@ impl Tables {
                 *old = UnitRow { revision: unit.revision + 1, ..*unit };
                 Ok(())
             }
-            Write::DeleteFiles(run) => {
-                self.units.retain(|(of, number), _| *of != run || *number == UnitNumber::LISTING);
+            Write::DeleteFiles(run, after) => {
+                self.units.retain(|(of, number), _| *of != run || *number <= after);
+                Ok(())
+            }
+            Write::DeleteUnits(run, after) => {
+                if self.runs.get(&run).is_some_and(|r| !r.is_live()) {
+                    self.units.retain(|(of, number), _| *of != run || *number <= after);
+                    self.chunks.retain(|(of, number, _), _| *of != run || *number <= after);
+                    self.commands.retain(|(of, number, _), _| *of != run || *number <= after);
+                }
                 Ok(())
             }
             Write::DeleteRun(run) => {
@@ -149,16 +157,17 @@ impl Tables {
                 self.commands.retain(|(of, ..), _| *of != run);
                 Ok(())
             }
-            Write::DropUnits(run) => {
-                self.drop_units(&run, |state| matches!(state, UnitState::Pending { .. } | UnitState::Staged { .. }));
+            Write::DropUnits(run, numbers) => {
+                let ends = |state: &UnitState| matches!(state, UnitState::Pending { .. } | UnitState::Staged { .. });
+                self.drop_units(&run, numbers, ends);
                 Ok(())
             }
-            Write::DropPending(run) => {
-                self.drop_units(&run, |state| matches!(state, UnitState::Pending { .. }));
+            Write::DropPending(run, numbers) => {
+                self.drop_units(&run, numbers, |state| matches!(state, UnitState::Pending { .. }));
                 Ok(())
             }
-            Write::DropUntouched { run, after, up_to } => {
-                self.drop_untouched(&run, after, up_to);
+            Write::DropUntouched(run, numbers) => {
+                self.drop_untouched(&run, numbers);
                 Ok(())
             }
             Write::PutLoaded(files) => {
@@ -177,8 +186,8 @@ impl Tables {
                 self.loading.insert(sink, run);
                 Ok(())
             }
-            Write::ConfirmUnits { run, after, up_to } => {
-                for unit in self.units.values_mut().filter(|u| u.run == run && u.number > after && u.number <= up_to) {
+            Write::ConfirmUnits(run, numbers) => {
+                for unit in self.units.values_mut().filter(|u| u.run == run && numbers.have(u.number)) {
                     if matches!(unit.state, UnitState::Staged { .. }) {
                         unit.state = UnitState::Ingested;
                         unit.revision += 1;

@@ -463,6 +463,25 @@ pub struct NodeRow {
     pub may_change_sources: bool,
 }
 
+/// Units of a run by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Below the first.
+    pub after: UnitNumber,
+    /// The last.
+    pub up_to: UnitNumber,
+}
+
+impl Numbers {
+    /// All of them, the listing too. For what few of them are: a commit over a million units holds up everybody else.
+    pub const ALL: Self = Self { after: UnitNumber::LISTING, up_to: UnitNumber(u64::MAX) };
+
+    /// Whether a number is among them.
+    pub fn have(self, number: UnitNumber) -> bool {
+        self == Self::ALL || (number > self.after && number <= self.up_to)
+    }
+}
+
 /// One change. See [`Store::commit`].
 #[derive(Debug, Clone)]
 pub enum Write {
@@ -499,31 +518,17 @@ pub enum Write {
         /// The driver's epoch.
         epoch: i64,
     },
-    /// All files of a run, when it is listed again. Only while it is planned.
-    DeleteFiles(RunId),
-    /// Every unit of a run that is pending or staged becomes `Dropped`; leased ones come to an end of their own first. Reads all.
-    DropUnits(RunId),
-    /// Every unit of a run that is pending becomes `Dropped`.
-    DropPending(RunId),
+    /// Files of a run with numbers above this one, when it is listed again. Only while it is planned.
+    DeleteFiles(RunId, UnitNumber),
+    /// Units of a run that are pending or staged become `Dropped`; leased ones come to an end of their own first.
+    DropUnits(RunId, Numbers),
+    /// Units of a run that are pending become `Dropped`.
+    DropPending(RunId, Numbers),
     /// The run is to end, and what is begun is brought to its end: pending units with such a number are dropped, and staged ones of
     /// files of which nothing was sent, or a part is lost. Commands that were never sent go with their units.
-    DropUntouched {
-        /// The run.
-        run: RunId,
-        /// Below the first.
-        after: UnitNumber,
-        /// The last.
-        up_to: UnitNumber,
-    },
+    DropUntouched(RunId, Numbers),
     /// Every staged unit with such a number becomes `Ingested`.
-    ConfirmUnits {
-        /// The run.
-        run: RunId,
-        /// Below the first.
-        after: UnitNumber,
-        /// The last.
-        up_to: UnitNumber,
-    },
+    ConfirmUnits(RunId, Numbers),
     /// An accepted chunk. Conflict if the number is taken.
     InsertChunk(ChunkRow),
     /// A chunk whose blob is gone.
@@ -552,6 +557,8 @@ pub enum Write {
         /// The run.
         run: RunId,
     },
+    /// Units with numbers above this one, their chunks and commands, of a run that has ended and was swept. Of others, nothing.
+    DeleteUnits(RunId, UnitNumber),
     /// Everything about a run that has ended and was swept. Conflict if there is no such run.
     DeleteRun(RunId),
     /// What a run has measured, beside what is known. Never a conflict.

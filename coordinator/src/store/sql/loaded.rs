@@ -1,15 +1,12 @@
 //! The ledger of loaded files in the database, and what a run that keeps it drops at its end.
 
 use super::{
-    super::{LoadedFile, StoreError},
+    super::{LoadedFile, Numbers, StoreError},
     SqlStore,
     rows::{count, id_of, json, signed},
 };
 use crate::state::unit::UnitState;
-use ferry_common::{
-    clock::Millis,
-    id::{RunId, UnitNumber},
-};
+use ferry_common::{clock::Millis, id::RunId};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, any::AnyRow};
 
 /// Files that one statement puts down.
@@ -142,8 +139,7 @@ pub(super) async fn claim(connection: &mut AnyConnection, sink: &str, run: &RunI
 pub(super) async fn drop_untouched(
     connection: &mut AnyConnection,
     run: &RunId,
-    after: UnitNumber,
-    up_to: UnitNumber,
+    Numbers { after, up_to }: Numbers,
 ) -> Result<(), StoreError> {
     // Parts of one file have its path in common. The condition on the number leads to the index of paths.
     let sql = format!(

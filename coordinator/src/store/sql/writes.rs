@@ -1,7 +1,7 @@
 //! What each [`Write`] does to the database.
 
 use super::{
-    super::{ChunkRow, CommandRow, NodeRow, RunRow, StoreError, UnitRow, Write},
+    super::{ChunkRow, CommandRow, NodeRow, Numbers, RunRow, StoreError, UnitRow, Write},
     loaded,
     paces::{add_pace, forget_paces},
     rows::{json, signed},
@@ -239,15 +239,25 @@ async fn delete(
     Ok(())
 }
 
-async fn drop_units(connection: &mut AnyConnection, run: &RunId, which: &str) -> Result<(), StoreError> {
-    let sql =
-        format!("UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND {which}");
-    sqlx::query(AssertSqlSafe(sql))
+async fn drop_units(
+    connection: &mut AnyConnection,
+    run: &RunId,
+    numbers: Numbers,
+    which: &str,
+) -> Result<(), StoreError> {
+    // Without numbers the index of what is asked for is the only way to it.
+    let among = if numbers == Numbers::ALL { "" } else { "AND number > $4 AND number <= $5" };
+    let sql = format!(
+        "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 WHERE run_id = $3 AND {which} {among}"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql))
         .bind(UnitState::Dropped.name())
         .bind(json("units", &UnitState::Dropped)?)
-        .bind(run.as_str())
-        .execute(connection)
-        .await?;
+        .bind(run.as_str());
+    if numbers != Numbers::ALL {
+        query = query.bind(signed(numbers.after.0)).bind(signed(numbers.up_to.0));
+    }
+    query.execute(connection).await?;
     Ok(())
 }
 
@@ -290,9 +300,20 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
         }
         Write::InsertUnits(units) => insert_units(connection, units).await,
         Write::UpdateUnit(unit) => update_unit(connection, unit).await,
-        Write::DeleteFiles(run) => {
-            let sql = "DELETE FROM units WHERE run_id = $1 AND number > 0";
-            sqlx::query(sql).bind(run.as_str()).execute(connection).await?;
+        Write::DeleteFiles(run, after) => {
+            let sql = "DELETE FROM units WHERE run_id = $1 AND number > $2";
+            sqlx::query(sql).bind(run.as_str()).bind(signed(after.0)).execute(connection).await?;
+            Ok(())
+        }
+        Write::DeleteUnits(run, after) => {
+            for (table, number) in [("units", "number"), ("chunks", "unit"), ("commands", "unit")] {
+                let sql = format!(
+                    "DELETE FROM {table} WHERE run_id = $1 AND {number} > $2 \
+                     AND EXISTS (SELECT 1 FROM runs WHERE id = $1 AND is_live = 0)"
+                );
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(signed(after.0));
+                query.execute(&mut *connection).await?;
+            }
             Ok(())
         }
         Write::DeleteRun(run) => {
@@ -307,21 +328,21 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
             }
             Ok(())
         }
-        Write::DropUnits(run) => drop_units(connection, run, "state IN ('Pending', 'Staged')").await,
-        Write::DropPending(run) => drop_units(connection, run, "state = 'Pending'").await,
-        Write::DropUntouched { run, after, up_to } => loaded::drop_untouched(connection, run, *after, *up_to).await,
+        Write::DropUnits(run, numbers) => drop_units(connection, run, *numbers, "state IN ('Pending', 'Staged')").await,
+        Write::DropPending(run, numbers) => drop_units(connection, run, *numbers, "state = 'Pending'").await,
+        Write::DropUntouched(run, numbers) => loaded::drop_untouched(connection, run, *numbers).await,
         Write::PutLoaded(files) => loaded::put(connection, files).await,
         Write::ForgetLoaded { sink, keys } => loaded::forget(connection, sink, keys).await,
         Write::ClaimSink { sink, run } => loaded::claim(connection, sink, run).await,
-        Write::ConfirmUnits { run, after, up_to } => {
+        Write::ConfirmUnits(run, numbers) => {
             let sql = "UPDATE units SET state = $1, state_json = $2, revision = revision + 1 \
                        WHERE run_id = $3 AND number > $4 AND number <= $5 AND state = 'Staged'";
             sqlx::query(sql)
                 .bind(UnitState::Ingested.name())
                 .bind(json("units", &UnitState::Ingested)?)
                 .bind(run.as_str())
-                .bind(signed(after.0))
-                .bind(signed(up_to.0))
+                .bind(signed(numbers.after.0))
+                .bind(signed(numbers.up_to.0))
                 .execute(connection)
                 .await?;
             Ok(())
