@@ -356,7 +356,8 @@ mod tests {
             // Two rounds of 2 s and 12 MB at 12 MB/s, seen a little later.
             assert!(stage2.seconds > 6.2 && stage2.seconds < 7.2, "{stage2:?}");
         }
-        let queued = stage2(&sink(", ingestion: queued"), work, None, 200, false, None);
+        let queued = Sink { ingestion: Ingestion::Queued, ..sink("") };
+        let queued = stage2(&queued, work, None, 200, false, None);
         assert!(queued.seconds > 300.0 && queued.words.contains("in its own time"), "{queued:?}");
         let silent = stage2(&sink(""), work, None, 2, false, None);
         assert!(silent.words.contains("does not tell its capacity"), "{silent:?}");
