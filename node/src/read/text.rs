@@ -33,14 +33,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
-        // A buffer that one huge record made large is let go.
-        if buffer.capacity() <= 4 * FILL_BYTES {
-            let mut kept = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < BUFFERS_KEPT_MAX {
-                kept.push(buffer);
-            }
-        }
+        self.pool.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -49,6 +42,16 @@ impl Pool {
     fn take(&self) -> Vec<u8> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.unwrap_or_else(|| vec![0; 2 * FILL_BYTES])
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        // A buffer that one huge record made large is let go.
+        if !buffer.is_empty() && buffer.capacity() <= 4 * FILL_BYTES {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() < BUFFERS_KEPT_MAX {
+                kept.push(buffer);
+            }
+        }
     }
 
     /// Lends a filled buffer out; it comes back by itself.
@@ -78,6 +81,13 @@ pub struct TextWindow<'r> {
     /// The first fill and the next one, in bytes.
     fill_first: usize,
     fill: usize,
+}
+
+/// Files of a pack share few buffers: a new one for each would cost more to clear than the file to read.
+impl Drop for TextWindow<'_> {
+    fn drop(&mut self) {
+        self.pool.give_back(std::mem::take(&mut self.buffer));
+    }
 }
 
 impl<'r> TextWindow<'r> {
@@ -231,5 +241,24 @@ impl<'r> TextWindow<'r> {
         }
         self.place = to;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_pack_share_their_buffers() {
+        let pool = Pool::default();
+        let judge = |e: std::io::Error| Failure::internal(e.to_string());
+        for _ in 0..50 {
+            let reader = Box::new(&b"a,b\n"[..]);
+            let mut window = TextWindow::new(reader, "f".to_owned(), pool.clone(), Place::START, None, &judge);
+            window.more().unwrap();
+            assert_eq!(&window.take(4)[..], b"a,b\n");
+        }
+        // One that is read into, and one for what was left over.
+        assert_eq!(pool.0.lock().unwrap().len(), 2);
     }
 }
