@@ -103,8 +103,8 @@ pub struct Source {
     /// the same file system. Paths below `folderPath` are kept. The nodes must allow it: `--allow-source-changes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub move_files_after_completion: Option<String>,
-    /// Leave out file versions that an earlier run with this setting has loaded into the same table. A file of another size, time
-    /// of modification or etag is another version.
+    /// Leave out file versions that an earlier run with this setting has loaded into the same table. A file of another size or time
+    /// of modification is another version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_loaded_files: bool,
     /// How the files are written.
@@ -937,6 +937,10 @@ impl Activity {
         }
         if let Some(webhook) = &settings.webhook {
             webhook.check()?;
+        }
+        if settings.split_large_files && settings.skip_error_file {
+            // One part may be in the table when another one shows that the file is to be left out.
+            return Err("settings.splitLargeFiles does not go with settings.skipErrorFile".to_owned());
         }
         if settings.split_large_files && self.source.format.skip_line_count.unwrap_or(0) > 0 {
             return Err("settings.splitLargeFiles does not go with source.format.skipLineCount".to_owned());

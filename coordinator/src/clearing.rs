@@ -6,6 +6,7 @@
 
 use crate::{
     core::{CONFLICTS_MAX, ChangeError, Core, NODE_LOST_AFTER},
+    loaded::{key_of, sink_of_run},
     state::{
         run::RunState,
         unit::{UnitEvent, UnitState},
@@ -151,9 +152,17 @@ impl Core {
     ) -> Result<Vec<Write>, ChangeError> {
         let mut clearing = run.clearing.take().unwrap_or(Clearing::NEW);
         let mut left: BTreeMap<UnitNumber, Vec<LeftFile>> = BTreeMap::new();
+        let source_of = &run.activity.source;
+        let mut forgotten = Vec::new();
         for ((number, file), end) in page.files.into_iter().zip(ends) {
             match end {
-                FileEnd::Done => clearing.done += 1,
+                FileEnd::Done => {
+                    clearing.done += 1;
+                    // Whoever puts it back wants it loaded again. What is left, or was not seen, must not be.
+                    if !source_of.skip_loaded_files {
+                        forgotten.push(key_of(&source_of.connect_via, &file.path));
+                    }
+                }
                 FileEnd::Gone => clearing.gone += 1,
                 FileEnd::Changed(why) | FileEnd::Failed(why) => {
                     let why: String = why.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
@@ -174,6 +183,9 @@ impl Core {
         }
         run.clearing = Some(clearing);
         let mut writes = vec![Write::UpdateUnit(Box::new(source))];
+        if !forgotten.is_empty() {
+            writes.push(Write::ForgetLoaded { sink: sink_of_run(&run), keys: forgotten });
+        }
         for (number, files) in left {
             if let Some(mut unit) = self.store.unit(&run.id, number).await? {
                 unit.tail.left.extend(files);
@@ -237,6 +249,13 @@ pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>) -> Vec<String> {
         warnings.push(format!(
             "{} source files were loaded and are left in place instead of being {what}: {reasons}{more}",
             clearing.left
+        ));
+    }
+    if clearing.gone > 0 {
+        warnings.push(format!(
+            "{} source files were not there any more when they were to be {what}: somebody else took them, a node that was lost had \
+             {what} them, or a node does not see the folder",
+            clearing.gone
         ));
     }
     let loaded = run.totals.map_or(0, |totals| totals.units.files_done);

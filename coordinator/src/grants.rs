@@ -173,8 +173,15 @@ impl Core {
 
     /// Deletes what an earlier listing has found, but for what one commit can take. Whoever leases the listing meanwhile was first.
     async fn forget_listing(&self, listing: &mut UnitRow) -> Result<(), StoreError> {
-        let mut left = self.store.run(&listing.run).await?.map_or(0, |run| run.units);
+        // Read after the unit: once the run has gone on, the unit has another revision than the one in hand.
+        let run = self.store.run(&listing.run).await?.filter(|run| run.state == RunState::Planning);
+        let mut left = run.map_or(0, |run| run.units);
+        let began = Instant::now();
         while left > UNITS_WRITTEN_AT_ONCE {
+            if began.elapsed() > self.limits.lease_ttl / 4 {
+                // Other leases of the node wait for this call. What is deleted stays so; the next call goes on.
+                return Err(StoreError::Conflict);
+            }
             left -= UNITS_WRITTEN_AT_ONCE;
             let delete = Write::DeleteFiles(listing.run.clone(), UnitNumber(left));
             self.commit(vec![Write::UpdateUnit(Box::new(listing.clone())), delete]).await?;

@@ -15,7 +15,7 @@ use ferry_common::{
 };
 use ring::digest::{Context, SHA256};
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     slice,
 };
 
@@ -33,7 +33,7 @@ fn hash_of(parts: &[&str]) -> String {
 
 /// The run leaves out what was loaded before, and puts down what it loads.
 pub(crate) fn keeps_ledger(run: &RunRow) -> bool {
-    run.activity.source.skip_loaded_files && !run.is_dry
+    run.activity.source.keeps_ledger() && !run.is_dry
 }
 
 /// A table. However its cluster's address is written, it is the same one.
@@ -75,16 +75,17 @@ pub(crate) fn loaded_by(run: &RunRow, sink: &str, file: &FileVersion, now: Milli
     }
 }
 
-/// The page without the files that are known, and how many these are.
+/// The page without the files that are known, and how many these are. A file that is named twice is there once.
 pub(crate) fn without(page: &ListPage, runtime: &RuntimeName, known: &[LoadedFile]) -> (ListPage, u64) {
     let known: HashMap<&str, &LoadedFile> = known.iter().map(|file| (file.key.as_str(), file)).collect();
     let is_known =
         |file: &FileVersion| known.get(key_of(runtime, &file.path).as_str()).is_some_and(|known| known.is(file));
     let mut splits: HashMap<u32, _> = page.splits.iter().map(|(at, ranges)| (*at, ranges)).collect();
     let mut left = ListPage { files: Vec::new(), splits: Vec::new(), ..page.clone() };
+    let mut met = HashSet::new();
     for (at, file) in (0_u32..).zip(&page.files) {
         let parts = splits.remove(&at);
-        if is_known(file) {
+        if is_known(file) || !met.insert(&file.path) {
             continue;
         }
         if let Some(parts) = parts {
@@ -109,7 +110,9 @@ pub(crate) fn told(run: &RunRow) -> Option<String> {
         }
         _ => "",
     };
-    Some(format!("{count} files were left out: they were loaded into this table before (source.skipLoadedFiles){rest}"))
+    Some(format!(
+        "{count} files were left out: they were loaded into this table before; `ferry loaded forget` has them loaded again{rest}"
+    ))
 }
 
 /// Runs that have to wait for another one, and for which. `runs` are those that live, in the order in which they begin.
@@ -246,13 +249,13 @@ mod tests {
         assert_eq!((left_out, left.number, left.last), (1, 3, true));
         assert_eq!(left.files, [files[0].clone(), files[2].clone(), files[3].clone()]);
         assert_eq!(left.splits, [(2, vec![range(0, 1)])]);
-        for other in [
-            FileVersion { modified_ns: 8, ..file("/d/b", 2) },
-            FileVersion { etag: "f".to_owned(), ..file("/d/b", 2) },
-            file("/d/b", 3),
-        ] {
+        for other in [FileVersion { modified_ns: 8, ..file("/d/b", 2) }, file("/d/b", 3)] {
             assert!(!known(&file("/d/b", 2)).is(&other), "{other:?} is another version");
         }
+        let mounted_anew = FileVersion { etag: "f".to_owned(), ..file("/d/b", 2) };
+        assert!(known(&file("/d/b", 2)).is(&mounted_anew));
+        let (once, left_out) = without(&page(vec![file("/d/a", 1), file("/d/a", 1)], Vec::new()), runtime, &[]);
+        assert_eq!((once.files.len(), left_out), (1, 1), "what a list names twice is loaded once");
     }
 
     #[test]

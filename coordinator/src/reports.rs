@@ -199,7 +199,7 @@ impl Core {
     /// The page without the files that earlier runs have loaded, where the run leaves them out, and how many these are.
     async fn not_loaded<'a>(&self, run: &RunRow, page: &'a ListPage) -> Result<(Cow<'a, ListPage>, u64), StoreError> {
         let source = &run.activity.source;
-        if !source.skip_loaded_files || page.files.is_empty() {
+        if !source.keeps_ledger() || page.files.is_empty() {
             return Ok((Cow::Borrowed(page), 0));
         }
         let keys: Vec<_> = page.files.iter().map(|file| loaded::key_of(&source.connect_via, &file.path)).collect();

@@ -149,12 +149,20 @@ fn move_below(target: &str, relative: &str, here: &Path, device: u64, roots: &Ro
              folder of the source's own"
         )));
     }
-    let place = reserve(&folder, name)?;
-    fs::rename(here, &place).map_err(|e| {
-        // The empty file that kept the name.
-        let _ = fs::remove_file(&place);
-        Stuck::of("cannot be moved", &e)
-    })
+    let (place, keeper) = reserve(&folder, name)?;
+    let source = fs::symlink_metadata(here).map_err(|e| Stuck::of("cannot be looked at", &e))?;
+    let Err(error) = fs::rename(here, &place) else { return Ok(()) };
+    // A server may have done it and its answer may be lost: then what stands there is the file, and there is no other.
+    match fs::symlink_metadata(&place) {
+        Ok(there) if is_same(&there, &source) => return Ok(()),
+        Ok(there) if is_same(&there, &keeper) && there.len() == 0 => drop(fs::remove_file(&place)),
+        _ => {}
+    }
+    Err(Stuck::of("cannot be moved", &error))
+}
+
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// A folder below an allowed root, made if it is not there.
@@ -172,11 +180,15 @@ fn folder_for(folder: &Path, roots: &Roots) -> Result<Folder, Stuck> {
 }
 
 /// Takes a name in the folder that nobody has, by an empty file: whoever else moves a file there takes another.
-fn reserve(folder: &Folder, name: &OsStr) -> Result<PathBuf, Stuck> {
+/// Returns its path and what the empty file is known by.
+fn reserve(folder: &Folder, name: &OsStr) -> Result<(PathBuf, fs::Metadata), Stuck> {
     for number in 0..SUFFIX_MAX {
         let place = folder.at(&numbered(name, number));
         match fs::OpenOptions::new().write(true).create_new(true).open(&place) {
-            Ok(_) => return Ok(place),
+            Ok(file) => {
+                let keeper = file.metadata().map_err(|e| Stuck::of("the folder to move to cannot be looked at", &e))?;
+                return Ok((place, keeper));
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Stuck::of("the folder to move to cannot be written to", &e)),
         }

@@ -83,7 +83,7 @@ const MODULES: &[(&str, &[(&str, &[&str])])] = &[
             ("estimate", &["fingerprint", "pace", "packing", "store"]),
             ("loaded", &["state", "store"]),
             ("reports", &["clearing", "core", "loaded", "packing", "state", "store"]),
-            ("clearing", &["core", "state", "store"]),
+            ("clearing", &["core", "loaded", "state", "store"]),
             ("blobs", &["access", "core", "reports", "store"]),
             ("grants", &["access", "blobs", "core", "desk", "scheduler", "state", "store"]),
             ("attempts", &["blobs", "core", "grants", "reports", "state", "store"]),

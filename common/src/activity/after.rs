@@ -31,6 +31,11 @@ impl Source {
         }
     }
 
+    /// The coordinator remembers which files are loaded: they are to be left out, or they might be left in place.
+    pub fn keeps_ledger(&self) -> bool {
+        self.skip_loaded_files || self.after_completion().is_some()
+    }
+
     /// The same source with nothing said of that: nodes of an older release take no setting that is new to them.
     pub fn without_after_completion(&self) -> Self {
         Self { delete_files_after_completion: false, move_files_after_completion: None, ..self.clone() }

@@ -782,7 +782,12 @@ impl Driver {
                 row.warnings.extend(in_part.clone());
                 if kept.confirmed > 0 {
                     let (rows, commands) = (kept.rows_confirmed, kept.confirmed);
-                    row.warnings.push(format!("{rows} rows of {commands} ingest commands stay in table {table}: {tags}"));
+                    let known = match keeps_ledger(row) {
+                        true => "; files that are whole count as loaded: who drops their rows must `ferry loaded forget` them",
+                        false => "",
+                    };
+                    let stay = format!("{rows} rows of {commands} ingest commands stay in table {table}: {tags}{known}");
+                    row.warnings.push(stay);
                 }
                 if in_flight > 0 {
                     row.warnings.push(format!(

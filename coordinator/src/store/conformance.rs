@@ -585,7 +585,8 @@ async fn loaded_files(store: &dyn Store) {
     assert_eq!(store.loaded_files("many", &all).await.unwrap().len(), 250);
     // Twice is as once, and a newer version takes the place of the other one.
     let newer = LoadedFile { modified_ns: 9, etag: "f".to_owned(), loaded: Millis(4), ..file("s", "a", 7) };
-    store.commit(vec![Write::PutLoaded(vec![newer.clone(), file("s", "b", 2)])]).await.unwrap();
+    // Named twice in one write, the last one counts.
+    store.commit(vec![Write::PutLoaded(vec![file("s", "a", 6), newer.clone(), file("s", "b", 2)])]).await.unwrap();
     assert_eq!(found("s", &["a", "b"]).await, [newer, file("s", "b", 2)]);
     let page = async |after: &str, limit| {
         let page = store.loaded_page("many", after, limit).await.unwrap();

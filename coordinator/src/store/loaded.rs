@@ -28,10 +28,10 @@ pub struct LoadedFile {
 
 impl LoadedFile {
     /// It is this version of this file. Paths are compared, too: where two have one hash, a file is loaded again, and none is lost.
+    ///
+    /// The etag is not: a file's has the number of its inode, and all of those change when a share is mounted anew or moves to
+    /// another disk.
     pub fn is(&self, file: &FileVersion) -> bool {
-        self.path == file.path
-            && self.size_bytes == file.size_bytes
-            && self.modified_ns == file.modified_ns
-            && self.etag == file.etag
+        self.path == file.path && self.size_bytes == file.size_bytes && self.modified_ns == file.modified_ns
     }
 }

@@ -10,6 +10,7 @@ use crate::state::{command::CommandState, unit::UnitState};
 use async_trait::async_trait;
 use ferry_common::{
     clock::Millis,
+    failure::Code,
     id::{NodeId, RunId, UnitNumber},
 };
 use std::{
@@ -504,11 +505,16 @@ impl Store for MemoryStore {
 
     async fn half_ingested(&self, run: &RunId, limit: u32) -> Result<Vec<String>, StoreError> {
         let tables = self.lock();
+        // Other refusals than the cluster's own are ferry's: the rows may be there.
+        let has_doubtful_refusal = |unit: UnitNumber| {
+            let is_doubtful = |c: &CommandRow| matches!(&c.state, CommandState::Rejected { failure } if failure.code != Code::IngestRejected);
+            tables.commands.values().any(|c| c.run == *run && c.unit == unit && is_doubtful(c))
+        };
         let is_half = |u: &&UnitRow| {
             u.run == *run
                 && u.number != UnitNumber::LISTING
                 && u.state != UnitState::Ingested
-                && tables.is_begun(run, u.number)
+                && (tables.is_begun(run, u.number) || has_doubtful_refusal(u.number))
         };
         Ok(tables.units.values().filter(is_half).take(limit as usize).map(|u| u.file.path.clone()).collect())
     }

@@ -8,6 +8,7 @@ use super::{
 use crate::state::unit::UnitState;
 use ferry_common::{clock::Millis, id::RunId};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, any::AnyRow};
+use std::collections::BTreeMap;
 
 /// Files that one statement puts down.
 const FILES_AT_ONCE: usize = 100;
@@ -73,7 +74,8 @@ impl SqlStore {
         let sql = format!(
             "SELECT path FROM units WHERE run_id = $1 AND number > 0 AND state <> 'Ingested' AND EXISTS \
              (SELECT 1 FROM commands WHERE commands.run_id = units.run_id AND commands.unit = units.number \
-             AND {IS_BEGUN}) ORDER BY number LIMIT $2"
+             AND ({IS_BEGUN} OR (commands.state = 'Rejected' AND commands.state_json NOT LIKE '%\"IngestRejected\"%'))) \
+             ORDER BY number LIMIT $2"
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(limit));
         let rows = query.fetch_all(&self.readers).await?;
@@ -84,6 +86,9 @@ impl SqlStore {
 /// Puts files down. Twice is as once.
 pub(super) async fn put(connection: &mut AnyConnection, files: &[LoadedFile]) -> Result<(), StoreError> {
     const BOUND: usize = 9;
+    // PostgreSQL changes no row twice in one statement.
+    let files: BTreeMap<_, _> = files.iter().map(|file| ((&file.sink, &file.key), file)).collect();
+    let files: Vec<&LoadedFile> = files.into_values().collect();
     for some in files.chunks(FILES_AT_ONCE) {
         let mut sql = format!("INSERT INTO loaded_files ({COLUMNS}) VALUES ");
         for row in 0..some.len() {
