@@ -10,6 +10,7 @@ import { nodesPage } from './pages/nodes.js';
 import { runPage } from './pages/run.js';
 import { runsPage } from './pages/runs.js';
 import { runtimesPage } from './pages/runtimes.js';
+import { schedulesPage } from './pages/schedules.js';
 import { signInPage } from './pages/sign_in.js';
 import { submitPage } from './pages/submit.js';
 
@@ -21,6 +22,7 @@ const PAGES = {
   runs: (app, route) => (route.parts.length > 1 ? runPage(app, route) : runsPage(app, route)),
   nodes: nodesPage,
   runtimes: runtimesPage,
+  schedules: schedulesPage,
   submit: submitPage,
   check: submitPage,
   'sign-in': signInPage,

@@ -3,7 +3,7 @@
 import { remove } from './api.js';
 import { el, put, setText } from './dom.js';
 
-const LINKS = [['runs', 'Runs'], ['nodes', 'Nodes'], ['runtimes', 'Runtimes'], ['submit', 'Submit']];
+const LINKS = [['runs', 'Runs'], ['nodes', 'Nodes'], ['runtimes', 'Runtimes'], ['schedules', 'Schedules'], ['submit', 'Submit']];
 const THEMES = { auto: 'light', light: 'dark', dark: 'auto' };
 const THEME_NAMES = { auto: 'as the system', light: 'light', dark: 'dark' };
 const THEME_MARKS = { auto: '◐', light: '☀', dark: '☾' };

@@ -7,6 +7,7 @@ const TONES = {
   Pending: 'wait', Leased: 'run', Staged: 'part', Ingested: 'ok', Skipped: 'warn', Dropped: 'off',
   Issued: 'run', Confirmed: 'ok', Rejected: 'bad',
   Ready: 'ok', Draining: 'warn', Drained: 'off', Lost: 'bad', Left: 'off',
+  Active: 'ok', Paused: 'warn', Ended: 'off',
   yes: 'ok', no: 'bad', unknown: 'warn', ok: 'ok', degraded: 'warn', failed: 'bad',
 };
 
@@ -33,6 +34,9 @@ const MEANINGS = {
   Drained: 'holds nothing and takes nothing: it may be stopped',
   Lost: 'not heard of; what it held goes to others',
   Left: 'said goodbye',
+  Active: 'each window gets its run when it is over',
+  Paused: 'begins no new window until it is resumed',
+  Ended: 'there is no further window',
 };
 
 const FAULTS = {

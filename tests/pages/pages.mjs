@@ -2,11 +2,12 @@
 //
 //   FERRY_URL=http://127.0.0.1:7480 node tests/pages/pages.mjs walk
 //
-// walk     all pages at three widths, light and dark; submits, watches, cancels and drains. Needs the runs `failing` and
-//          `left-out`, the nodes node-1 to node-3, and FERRY_PAGES_GOOD and FERRY_PAGES_SLOW: activities, as JSON
+// walk     all pages at three widths, light and dark; submits, watches, cancels, drains, pauses and deletes. Needs the runs
+//          `failing` and `left-out`, the nodes node-1 to node-3, the schedules `hourly`, with a run, and `spare-1` to
+//          `spare-3`, and FERRY_PAGES_GOOD and FERRY_PAGES_SLOW: activities, as JSON
 // restart  stays open while the coordinator is restarted: writes the file FERRY_PAGES_SIGNAL when it may go
 // units    the small parts alone
-// sign-in  signs in with FERRY_PAGES_TOKEN, a viewer's, and may do little
+// sign-in  signs in with FERRY_PAGES_TOKEN, a viewer's, and may do little. Needs the schedule `hourly`
 //
 // FERRY_PAGES_SHOTS: a folder for pictures.
 
@@ -136,6 +137,47 @@ async function drain(at, node) {
   await look(at, 'nodes');
 }
 
+/** Whether the API says that a schedule is paused. */
+async function isPaused(page, name) {
+  const answer = await page.request.get(`${base}/api/v1/schedules/${name}`);
+  check(answer.ok(), `schedule ${name}: ${answer.status()}`);
+  return (await answer.json()).isPaused;
+}
+
+const inSchedule = (name, wanted) => `.schedules tr:has(strong:text-is("${name}")) ${wanted}`;
+
+/** What is due is seen; a schedule is paused and resumed by keyboard, another one deleted. */
+async function schedules(at, spare) {
+  const { page } = at;
+  await go(at, '#/schedules', inSchedule('hourly', 'a[href^="#/runs/hourly-"]'));
+  const words = await page.textContent('.schedules tr:has(strong:text-is("hourly"))');
+  for (const part of ['every 1h', 'UTC', NASTY, 'Test.good']) check(words.includes(part), `${part} must be told: ${words}`);
+  const other = await page.textContent(`.schedules tr:has(strong:text-is("${spare}"))`);
+  for (const part of ['5 * * * *', 'Europe/Berlin']) check(other.includes(part), `${part} must be told: ${other}`);
+  check((await page.locator('main img').count()) === 0, 'no pattern may become an element');
+
+  await page.focus('[aria-label="Pause hourly"]');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector(inSchedule('hourly', '.badge:text-is("Paused")'));
+  check(await isPaused(page, 'hourly'), 'the API must say that it is paused');
+  await look(at, 'schedule-paused');
+  check((await page.evaluate(() => document.activeElement.getAttribute('aria-label'))) === 'Resume hourly', 'the keyboard must keep its place');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector(inSchedule('hourly', '.badge:text-is("Active")'));
+  check(!(await isPaused(page, 'hourly')), 'the API must say that it goes on');
+
+  await page.click(`[aria-label="Delete ${spare}"]`);
+  await look(at, 'schedule-delete');
+  await press(page, 'Keep it');
+  check((await page.locator(inSchedule(spare, '.badge')).count()) === 1, 'nothing may happen before it is confirmed');
+  await page.click(`[aria-label="Delete ${spare}"]`);
+  await press(page, 'Delete the schedule');
+  await page.waitForSelector(inSchedule(spare, '.badge'), { state: 'detached' });
+  check((await page.request.get(`${base}/api/v1/schedules/${spare}`)).status() === 404, 'the API must not know it any more');
+  await page.click(inSchedule('hourly', 'a[href^="#/runs/hourly-"]'));
+  await page.waitForSelector('.timeline');
+}
+
 /** Every page as it stands, at every width and in both colours. */
 const STILL = [
   ['runs', '#/runs', '.runs tbody tr'],
@@ -148,6 +190,7 @@ const STILL = [
   ['no-run', '#/runs/there-is-none', '.empty'],
   ['nodes', '#/nodes', '.nodes tbody tr'],
   ['runtimes', '#/runtimes', 'tbody tr'],
+  ['schedules', '#/schedules', '.schedules tbody tr'],
   ['submit', '#/submit', '.help-list li'],
 ];
 
@@ -166,6 +209,7 @@ async function walk(browser) {
     await planAndCheck(at, good);
     await cancel(at, slow);
     await drain(at, `node-${n + 1}`);
+    await schedules(at, `spare-${n + 1}`);
     await at.context.close();
   }
   for (const size of WIDTHS) {
@@ -182,7 +226,10 @@ async function walk(browser) {
 
 async function restart(browser) {
   const at = await tab(browser, WIDTHS[1], 'light');
-  await go(at, '#/nodes', '.link-state:text-is("live")');
+  await go(at, '#/schedules', '.empty:has-text("ferry schedules put FILE")');
+  await look(at, 'no-schedules');
+  await go(at, '#/nodes', '.nodes tbody tr');
+  await at.page.waitForSelector('.link-state:text-is("live")');
   writeFileSync(process.env.FERRY_PAGES_SIGNAL, 'ready');
   await at.page.waitForSelector('.lost:visible');
   await look(at, 'connection-lost');
@@ -207,6 +254,9 @@ async function signIn(browser) {
   check(await page.locator('[aria-label^="Drain"]').first().isDisabled(), 'a viewer may drain nothing');
   const script = await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage }));
   check(!script.includes(process.env.FERRY_PAGES_TOKEN), 'scripts may not see the token');
+  await go(at, '#/schedules', inSchedule('hourly', '.badge'));
+  check((await page.locator('main button').count()) === 0, 'a viewer has nothing to press on a schedule');
+  await look(at, 'schedules-as-viewer');
   await go(at, '#/submit', 'textarea');
   check(await page.getByRole('button', { name: 'Submit', exact: true }).isDisabled(), 'a viewer may submit nothing');
   await look(at, 'submit-as-viewer');

@@ -1,12 +1,13 @@
 //! The pages, in a browser: what people do with them, at the width of a phone, a laptop and a wall. `tests/pages` has the steps.
 
-use ferry_tests::{Cluster, ClusterOptions, Program, Secured, repository, tools, wait_for};
+use ferry_tests::{Cluster, ClusterOptions, Program, Secured, ferry, repository, tools, wait_for};
 use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 /// A script, if a page took it for one.
@@ -55,6 +56,39 @@ fn watched(cluster: &Cluster, bandwidth: &str) -> Value {
     copy_of(cluster, "good", settings)
 }
 
+/// A schedule whose files nobody has written yet.
+fn schedule_of(name: &str, mut activity: Value, when: &Value) -> Value {
+    activity["source"]["wildcardFileName"] = NASTY.into();
+    activity["source"]["modifiedDatetimeStart"] = "2100-01-01T00:00:00Z".into();
+    activity["source"]["allowNoFiles"] = true.into();
+    let mut schedule = json!({"name": name, "catchUp": "skip", "activity": activity});
+    for (key, value) in when.as_object().unwrap() {
+        schedule[key] = value.clone();
+    }
+    schedule
+}
+
+/// Stores one that has run once, and three that never will.
+async fn store_schedules(cluster: &Cluster) {
+    let activity = copy_of(cluster, "good", json!({"packSmallFiles": false}));
+    // The next window ends an hour from now, when everything here is over.
+    let began = SystemTime::now() - Duration::from_secs(3_601);
+    let hourly = json!({"interval": "1h", "startTime": humantime::format_rfc3339_seconds(began).to_string()});
+    let later = json!({"cron": "5 * * * *", "timeZone": "Europe/Berlin", "startTime": "2100-01-01T00:00:00Z"});
+    let file = cluster.source().join("../schedule.json");
+    for (name, when) in [("hourly", &hourly), ("spare-1", &later), ("spare-2", &later), ("spare-3", &later)] {
+        fs::write(&file, schedule_of(name, activity.clone(), when).to_string()).unwrap();
+        let output = ferry(&["schedules", "put", file.to_str().unwrap(), "--coordinator", &cluster.api()]);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    wait_for("the run of a schedule", || async {
+        let runs = cluster.runs().await?;
+        let of_schedule = |run: &Value| run["runId"].as_str().is_some_and(|id| id.starts_with("hourly-"));
+        runs.iter().any(|run| of_schedule(run) && run["isFinal"] == true).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn people_submit_watch_understand_cancel_and_drain() {
     // Operations that take their time, so that stage 2 is seen.
@@ -85,6 +119,7 @@ async fn people_submit_watch_understand_cancel_and_drain() {
     let report = cluster.finish("left-out").await;
     assert_eq!((&report["status"], &report["rowsSkipped"]), (&"Succeeded".into(), &1.into()), "{report:#}");
 
+    store_schedules(&cluster).await;
     let environment = [
         ("FERRY_PAGES_GOOD", watched(&cluster, "4M").to_string()),
         ("FERRY_PAGES_SLOW", watched(&cluster, "50k").to_string()),
@@ -98,6 +133,10 @@ async fn people_submit_watch_understand_cancel_and_drain() {
         let seen = cluster.look(run).await.unwrap();
         assert_eq!(seen["state"], state, "{seen:#}");
     }
+    let listed = ferry(&["schedules", "list", "--coordinator", &cluster.api(), "--output", "json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["hourly"], "{listed:#}");
 }
 
 #[tokio::test]
