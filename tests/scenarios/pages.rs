@@ -156,6 +156,10 @@ async fn a_viewer_signs_in_and_may_only_look() {
     let join = secured.token("join", &["--runtime", "default"]);
     let node = secured.node("n1", Some(&join));
     secured.until_logged(&node, "this node has joined").await;
+    let later = json!({"interval": "1h", "startTime": "2100-01-01T00:00:00Z"});
+    let file = secured.path("schedule.json");
+    fs::write(&file, schedule_of("hourly", secured.activity(), &later).to_string()).unwrap();
+    secured.json(&["schedules", "put", file.to_str().unwrap()]);
     let viewer = fs::read_to_string(secured.token("viewer", &["--role", "viewer"])).unwrap();
     let environment = [("FERRY_PAGES_TOKEN", viewer.trim().to_owned())];
     let url = format!("https://127.0.0.1:{}", secured.http_port);
