@@ -191,7 +191,14 @@ impl Core {
     }
 
     /// Leases a unit. `None`: it is not to be had any more.
-    async fn grant_one(&self, node: &NodeRow, picked: Picked, by_blob: bool) -> Result<Option<Grant>, StoreError> {
+    async fn grant_one(&self, node: &NodeRow, mut picked: Picked, by_blob: bool) -> Result<Option<Grant>, StoreError> {
+        if picked.unit.number == UnitNumber::LISTING && picked.run.state == RunState::Clearing {
+            // The page follows from the run, which changes with the unit in one commit: read after it, the run is no older, and
+            // the unit's revision stands for both.
+            let run = self.store.run(&picked.run.id).await?.filter(|run| run.state == RunState::Clearing);
+            let Some(run) = run else { return Ok(None) };
+            picked.run = Arc::new(run);
+        }
         let run = &picked.run;
         let mut unit = picked.unit.clone();
         if unit.number == UnitNumber::LISTING && run.state == RunState::Planning {
@@ -275,7 +282,9 @@ impl Core {
         }
         if unit.number == UnitNumber::LISTING {
             let source = Box::new(source_for_nodes(activity));
-            let split_bytes = if activity.settings.split_large_files { split_bytes(activity) } else { 0 };
+            // A part may be in the table when another one shows that the file is to be left out.
+            let splits = activity.settings.split_large_files && !activity.settings.skip_error_file;
+            let split_bytes = if splits { split_bytes(activity) } else { 0 };
             let (page_files_max, sample_files_max) = (PAGE_FILES_MAX, SAMPLE_FILES_MAX);
             let trial = run.is_dry.then(|| Box::new(settings_for_nodes(activity)));
             let work = Work::List { source, page_files_max, sample_files_max, split_bytes, trial };

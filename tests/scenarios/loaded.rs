@@ -43,8 +43,9 @@ async fn copy(cluster: &Cluster, run: &str, activity: &Value) -> (Value, u64) {
 
 fn left_out(report: &Value) -> u64 {
     let warnings = report["warnings"].as_array().unwrap().iter().filter_map(Value::as_str);
-    let told =
-        warnings.filter(|text| text.contains("source.skipLoadedFiles")).filter_map(|text| text.split(' ').next());
+    let told = warnings
+        .filter(|text| text.contains("were loaded into this table before"))
+        .filter_map(|text| text.split(' ').next());
     told.map(|count| count.parse::<u64>().unwrap()).sum()
 }
 

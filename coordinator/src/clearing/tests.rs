@@ -154,7 +154,10 @@ fn run(clearing: Clearing, files_done: u64) -> RunRow {
 
 #[test]
 fn files_that_are_left_are_told_with_their_number_and_first_reasons() {
-    let whole = Clearing { done: 3, gone: 1, ..Clearing::NEW };
+    let gone = Clearing { done: 3, gone: 1, ..Clearing::NEW };
+    let told = warnings_of(&run(gone, 4), Some("x"));
+    assert!(told.len() == 1 && told[0].starts_with("1 source files were not there any more"), "{told:?}");
+    let whole = Clearing { done: 4, ..Clearing::NEW };
     assert_eq!(warnings_of(&run(whole.clone(), 4), Some("x")), Vec::<String>::new());
 
     let some = Clearing { left: 2, reasons: vec!["a.csv: it was replaced".to_owned()], ..whole.clone() };

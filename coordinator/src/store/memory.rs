@@ -156,6 +156,7 @@ impl Tables {
                 self.units.retain(|(of, _), _| *of != run);
                 self.chunks.retain(|(of, ..), _| *of != run);
                 self.commands.retain(|(of, ..), _| *of != run);
+                self.loading.retain(|_, holder| *holder != run);
                 Ok(())
             }
             Write::DropUnits(run, numbers) => {

@@ -323,6 +323,7 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
                 "DELETE FROM units WHERE run_id = $1",
                 "DELETE FROM chunks WHERE run_id = $1",
                 "DELETE FROM commands WHERE run_id = $1",
+                "DELETE FROM loading_runs WHERE run_id = $1",
             ] {
                 sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?;
             }
