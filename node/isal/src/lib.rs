@@ -2,6 +2,8 @@
 //!
 //! The only unsafe code of ferry stands here: three calls into C.
 
+#![cfg(feature = "link")]
+
 use std::{
     io::{self, Write},
     ptr::NonNull,
