@@ -7,6 +7,7 @@ pub mod clock;
 pub mod failure;
 pub mod id;
 pub mod link;
+pub mod pattern;
 pub mod plan;
 pub mod scalar;
 pub mod spans;

@@ -15,9 +15,9 @@ use crate::{
 use ferry_common::{
     activity::Source,
     failure::{Code, Failure, Fault, Retry},
+    pattern::PathPattern,
     unit::{FileRange, FileVersion, ListPage, SampleColumn},
 };
-use globset::{GlobBuilder, GlobMatcher};
 use std::{
     fs, io,
     io::{BufRead as _, Read as _},
@@ -70,32 +70,8 @@ fn none_matched(source: &Source, found: u64, unfinished: u64) -> Failure {
     Failure::new(Code::NoFilesMatched, Fault::Source, Retry::Never, message)
 }
 
-fn pattern(text: &str, key: &str) -> Result<GlobMatcher, Failure> {
-    GlobBuilder::new(text)
-        .literal_separator(true)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|e| Failure::settings(Code::SettingsInvalid, format!("{key} {text:?}: {}", e.kind())))
-}
-
-/// A pattern, matched against whole relative paths if it has a `/`, else against file names.
-struct PathPattern {
-    matcher: GlobMatcher,
-    whole_path: bool,
-}
-
-impl PathPattern {
-    fn new(text: &str, key: &str) -> Result<Self, Failure> {
-        Ok(Self { matcher: pattern(text, key)?, whole_path: text.contains('/') })
-    }
-
-    fn matches(&self, relative: &Path) -> bool {
-        if self.whole_path {
-            self.matcher.is_match(relative)
-        } else {
-            relative.file_name().is_some_and(|name| self.matcher.is_match(name))
-        }
-    }
+fn pattern(text: &str, key: &str) -> Result<PathPattern, Failure> {
+    PathPattern::new(text).map_err(|why| Failure::settings(Code::SettingsInvalid, format!("{key} {why}")))
 }
 
 struct Listing<'a> {
@@ -153,8 +129,8 @@ impl<'a> Listing<'a> {
         }
         let age = source.minimum_age().map_err(|why| Failure::settings(Code::SettingsInvalid, why))?;
         let now_ns = jiff::Timestamp::now().as_nanosecond();
-        let wanted = source.wildcard_file_name.as_deref().map(|p| PathPattern::new(p, "source.wildcardFileName"));
-        let unwanted = source.exclude.iter().map(|p| PathPattern::new(p, "source.exclude"));
+        let wanted = source.wildcard_file_name.as_deref().map(|p| pattern(p, "source.wildcardFileName"));
+        let unwanted = source.exclude.iter().map(|p| pattern(p, "source.exclude"));
         Ok(Self {
             source,
             roots,

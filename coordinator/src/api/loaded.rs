@@ -6,9 +6,9 @@ use axum::{
     Json,
     extract::{Query, State},
 };
-use globset::{GlobBuilder, GlobMatcher};
+use ferry_common::pattern::PathPattern;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use utoipa::ToSchema;
 
 /// Files that one look takes up.
@@ -53,14 +53,15 @@ pub(super) async fn forget(
             return Err(bad_request(format!("{name} is empty")));
         }
     }
-    let pattern = given(&query.path).map(PathPattern::new).transpose().map_err(bad_request)?;
+    let pattern = given(&query.path).map(PathPattern::new).transpose();
+    let pattern = pattern.map_err(|why| bad_request(format!("path {why}")))?;
     let sink = loaded::sink_of(&query.endpoint, &query.database, &query.table);
     let (mut files, mut after) = (0, String::new());
     loop {
         let page = core.store.loaded_page(&sink, &after, FILES_AT_ONCE).await?;
         let Some(last) = page.last() else { break };
         after.clone_from(&last.key);
-        let is_meant = |path: &str| pattern.as_ref().is_none_or(|pattern| pattern.matches(path));
+        let is_meant = |path: &str| pattern.as_ref().is_none_or(|pattern| pattern.matches(Path::new(path)));
         let keys: Vec<String> = page.iter().filter(|file| is_meant(&file.path)).map(|file| file.key.clone()).collect();
         if !keys.is_empty() {
             files += keys.len() as u64;
@@ -69,43 +70,4 @@ pub(super) async fn forget(
     }
     tracing::info!(database = query.database, table = query.table, files, "loaded files are forgotten");
     Ok(Json(ForgottenView { files }))
-}
-
-/// A pattern, matched against whole paths if it has a `/`, else against file names.
-struct PathPattern {
-    matcher: GlobMatcher,
-    whole_path: bool,
-}
-
-impl PathPattern {
-    fn new(text: &str) -> Result<Self, String> {
-        let glob = GlobBuilder::new(text).literal_separator(true).build();
-        let glob = glob.map_err(|e| format!("path {text:?}: {}", e.kind()))?;
-        Ok(Self { matcher: glob.compile_matcher(), whole_path: text.contains('/') })
-    }
-
-    fn matches(&self, path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        self.matcher.is_match(if self.whole_path { path } else { name })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_mean_whole_paths_or_names() {
-        for (pattern, path, expected) in [
-            ("/d/**", "/d/a/b.csv", true),
-            ("/d/*", "/d/a/b.csv", false),
-            ("/d/**", "/e/a/b.csv", false),
-            ("*.csv", "/d/a/b.csv", true),
-            ("b.{csv,txt}", "/d/a/b.csv", true),
-            ("a", "/d/a/b.csv", false),
-        ] {
-            assert_eq!(PathPattern::new(pattern).unwrap().matches(path), expected, "{pattern} {path}");
-        }
-        assert!(PathPattern::new("[").is_err());
-    }
 }
