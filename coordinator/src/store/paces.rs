@@ -11,6 +11,9 @@ use std::time::Duration;
 const COMMAND_KEEPS: f64 = 0.995;
 /// The same of publishing: about the last 5.
 const PUBLISH_KEEPS: f64 = 0.8;
+/// Less than this of a weight is nothing: PostgreSQL refuses a product that is too small for a number, and with it the
+/// end of the run.
+const KEEPS_MIN: f64 = 1e-6;
 
 /// Commands that are held against each other: into one database, in one way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +93,8 @@ impl PaceSums {
     /// What is left of the weights of older commands, and of older publishing, when these are added.
     pub(super) fn keeps(&self) -> (f64, f64) {
         let of_publishing = if self.publish_weight > 0.0 { PUBLISH_KEEPS } else { 1.0 };
-        (COMMAND_KEEPS.powf(self.commands as f64), of_publishing)
+        let of_commands = COMMAND_KEEPS.powf(self.commands as f64);
+        (if of_commands < KEEPS_MIN { 0.0 } else { of_commands }, of_publishing)
     }
 
     /// These and newer ones.
@@ -153,6 +157,16 @@ mod tests {
         assert!(sums.weight < 201.0, "a row must not grow stiff: {sums:?}");
         assert!((sums.seconds / sums.weight) < 1.5, "{sums:?}");
         assert_eq!(sums.commands, 2_000);
+    }
+
+    #[test]
+    fn a_run_of_a_million_commands_leaves_nothing_of_older_ones() {
+        let older = PaceSums { commands: 1, weight: 1.0, bytes: 1.0, ..PaceSums::default() };
+        for commands in [200_000, 1_000_000, u64::MAX] {
+            let newer = PaceSums { commands, weight: 200.0, ..PaceSums::default() };
+            assert_eq!(newer.keeps().0, 0.0, "{commands}");
+            assert_eq!(older.and(&newer, newer.keeps()).weight, 200.0, "{commands}");
+        }
     }
 
     #[test]
