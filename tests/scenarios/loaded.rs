@@ -192,3 +192,37 @@ async fn two_runs_of_one_table_wait_for_each_other_though_two_coordinators_see_t
     assert_eq!(cluster.finish("other").await["rowsCopied"], 6_000);
     assert!(cluster.look("two").await.unwrap()["waitsFor"].is_null());
 }
+
+#[tokio::test]
+async fn a_file_of_which_a_blob_was_delivered_twice_does_not_count_as_loaded() {
+    let fault = "slow:200:1".to_owned();
+    let options = ClusterOptions { nodes: 1, queued: true, fault, ..ClusterOptions::default() };
+    let cluster = Cluster::start(options).await;
+    write_six(&cluster);
+    let mut activity = activity(&cluster);
+    activity["sink"]["ingestion"] = json!("queued");
+    cluster.submit("doubled", &activity).await;
+    let is_confirmed = |run: &Value| run["ingest"]["commandsDone"].as_u64() >= Some(1) || run["isFinal"] == true;
+    cluster.until("doubled", "a blob is ingested", is_confirmed).await;
+
+    // The service delivers a confirmed blob once more.
+    let report = cluster.report("doubled").await.unwrap();
+    let commands = report["ingest"].as_array().unwrap();
+    let done = commands.iter().find(|command| command["state"] == "Confirmed").unwrap_or_else(|| panic!("{report:#}"));
+    let tag = done["tag"].as_str().unwrap();
+    let blob = cluster.source().with_file_name("blob.csv");
+    fs::write(&blob, "7000\n").unwrap();
+    let properties = format!("(format='csv', tags='[\"{tag}\"]')");
+    cluster.query(&format!(".ingest into table N ('{}') with {properties}", blob.display()));
+
+    let report = cluster.finish("doubled").await;
+    assert_eq!(report["status"], "Failed", "{report:#}");
+    let told = report["errors"].to_string();
+    assert!(told.contains("RowCountMismatch") && told.contains(tag), "{told}");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("in part") && warnings.contains("the next run loads them whole"), "{warnings}");
+
+    cluster.query(".drop extents from N");
+    let (report, skipped) = copy(&cluster, "again", &activity).await;
+    assert_eq!((&report["rowsCopied"], skipped), (&json!(1_000), 5), "that file alone is loaded again: {report:#}");
+}

@@ -679,9 +679,13 @@ impl Driver {
         // While no coordinator was there, nobody could ask.
         let since = run.times.publishing.unwrap_or(self.began).max(self.began);
         if self.core.now().since(since) > self.core.limits.doubt_max {
+            let known = match keeps_ledger(run) {
+                true => ". The next run loads the same files again: before it, drop them if they are there",
+                false => "",
+            };
             let message = format!(
                 "{}; whether its rows were published is not known: look into table {} for extents whose tags begin with \
-                 ingest-by:{}",
+                 ingest-by:{}{known}",
                 failure.message,
                 run.activity.sink.table,
                 run.tag_prefix()

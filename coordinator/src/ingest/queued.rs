@@ -14,8 +14,11 @@ use super::{
 };
 use crate::{
     core::ChangeError,
-    state::command::{CommandEvent, CommandState, Sent},
-    store::{CommandRow, RunRow},
+    state::{
+        command::{CommandEvent, CommandState, Sent},
+        unit::UnitEvent,
+    },
+    store::{CommandRow, RunRow, UnitRow},
 };
 use ferry_common::failure::{Code, Failure, Fault, Retry, redact};
 use ferry_kusto::{
@@ -151,14 +154,19 @@ impl Ingester {
             Ok(None) => return Ok(Ok(None)),
             Err(error) => return Ok(Err(error)),
         };
+        let mut first = None;
         for command in self.core.store.commands(&run.id, "Confirmed", RECOUNTED_MAX).await? {
             if let Some(rows) = in_table.get(&command.tag).and_then(|extents| extents::counted(extents, command.rows))
                 && rows != command.rows
             {
-                return Ok(Ok(Some(self.wrong_count(&command, rows).await?)));
+                let failure = self.wrong_count(&command, rows).await?;
+                // The unit fails with it, so that no driver puts its file down as loaded.
+                let miscounted = |_: &UnitRow| Some(UnitEvent::Miscounted { failure: failure.clone() });
+                self.core.change_unit(&run.id, command.unit, miscounted).await?;
+                first.get_or_insert(failure);
             }
         }
-        Ok(Ok(None))
+        Ok(Ok(first))
     }
 
     /// What the table holds of each tag of the run; `None` where this sign-in may not look.

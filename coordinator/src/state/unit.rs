@@ -111,6 +111,11 @@ pub enum UnitEvent {
         /// What the cluster said.
         failure: Failure,
     },
+    /// Counted once more, the table has another number of its rows than was staged.
+    Miscounted {
+        /// What was found.
+        failure: Failure,
+    },
     /// There is more to do at the source. Only for unit 0: a file that is in the table is done with.
     Reopened,
     /// The run fails or is cancelled.
@@ -175,6 +180,7 @@ impl UnitState {
             (Self::Staged { .. }, E::Confirmed) => Ok(Self::Ingested),
             (Self::Staged { failures, .. }, E::StagingLost { failure, limit }) => Ok(limit.next(failures + 1, failure)),
             (Self::Staged { .. }, E::Rejected { failure }) => Ok(Self::Failed { failure }),
+            (Self::Staged { .. } | Self::Ingested, E::Miscounted { failure }) => Ok(Self::Failed { failure }),
             (Self::Ingested, E::Reopened) => Ok(Self::NEW),
             (Self::Pending { .. } | Self::Leased { .. } | Self::Staged { .. }, E::RunStopped) => Ok(Self::Dropped),
             (state, event) => Err(Refused { state: state.name(), event: event.name() }),
@@ -215,6 +221,7 @@ impl UnitEvent {
             Self::Confirmed => "Confirmed",
             Self::StagingLost { .. } => "StagingLost",
             Self::Rejected { .. } => "Rejected",
+            Self::Miscounted { .. } => "Miscounted",
             Self::Reopened => "Reopened",
             Self::RunStopped => "RunStopped",
         }
@@ -267,13 +274,16 @@ mod tests {
             (UnitEvent::Expired(limit),                                           [None,            Some("Pending"), None]),
             (UnitEvent::Confirmed,                                                [None,            None,            Some("Ingested")]),
             (UnitEvent::StagingLost { failure: retry, limit },                    [None,            None,            Some("Pending")]),
-            (UnitEvent::Rejected { failure: never },                              [None,            None,            Some("Failed")]),
+            (UnitEvent::Rejected { failure: never.clone() },                        [None,            None,            Some("Failed")]),
             (UnitEvent::RunStopped,                                               [Some("Dropped"), Some("Dropped"), Some("Dropped")]),
         ];
         for (at, state) in states.iter().enumerate() {
-            // The one row of a state that is final for files.
+            // The only rows of a state that is final otherwise.
             let next = state.clone().apply(UnitEvent::Reopened).ok();
             assert_eq!(next, (at == 3).then_some(UnitState::NEW), "Reopened in {}", state.name());
+            let next = state.clone().apply(UnitEvent::Miscounted { failure: never.clone() }).ok();
+            let failed = UnitState::Failed { failure: never.clone() };
+            assert_eq!(next, matches!(at, 2 | 3).then_some(failed), "Miscounted in {}", state.name());
         }
         for (event, expected) in table {
             for (at, state) in states.iter().enumerate() {
