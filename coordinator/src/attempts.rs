@@ -3,7 +3,10 @@
 use crate::{
     core::{CONFLICTS_MAX, ChangeError, Core},
     reports::wants_attempts,
-    state::unit::{RetryLimit, UnitEvent},
+    state::{
+        run::RunState,
+        unit::{RetryLimit, UnitEvent},
+    },
     store::{NodeRow, RunRow, StoreError, UnitRow, Write},
 };
 use ferry_common::{
@@ -235,24 +238,28 @@ impl Core {
     }
 
     /// Renews what a node holds; `leased` is what it has leases of. Returns what it holds no more. Written only when a third
-    /// of a lease has passed: most renewals cost nothing.
+    /// of a lease has passed: most renewals cost nothing. A page of source files is renewed for a limited time.
     async fn renew(
         &self,
         leased: &[UnitRow],
         renewals: &[(AttemptKey, Counters)],
     ) -> Result<Vec<AttemptKey>, StoreError> {
-        let (mut stops, mut wanted) = (Vec::new(), HashMap::new());
+        let (mut stops, mut runs) = (Vec::new(), HashMap::new());
         for (key, progress) in renewals {
-            if !wanted.contains_key(&key.run) {
-                wanted.insert(&key.run, self.store.run(&key.run).await?.is_some_and(|run| wants_attempts(&run)));
+            if !runs.contains_key(&key.run) {
+                runs.insert(&key.run, self.store.run(&key.run).await?.filter(wants_attempts));
             }
             let unit = leased.iter().find(|u| u.state.lease().is_some_and(|l| l.token == key.token));
-            let Some(lease) = unit.filter(|_| wanted[&key.run]).and_then(|u| u.state.lease()) else {
+            let Some((run, lease)) = runs[&key.run].as_ref().zip(unit.and_then(|u| u.state.lease())) else {
                 stops.push(key.clone());
                 continue;
             };
             let known = self.live().entry(key.run.clone()).or_default().progress.insert(key.unit, *progress);
             self.meters.progress(known, *progress);
+            if run.state == RunState::Clearing && !self.may_go_on(run, &key.token) {
+                // Not stopped, either: until its lease ends it may still say what it did.
+                continue;
+            }
             // A lease that ends later than it can was renewed by another coordinator, whose clock is ahead of this one.
             let (ttl, left) = (self.limits.lease_ttl, lease.expires.since(self.now()));
             if left > ttl.mul_f64(2.0 / 3.0) && left <= ttl {

@@ -16,10 +16,11 @@ use crate::{
 use ferry_common::{
     activity::AfterCompletion,
     failure::{Code, Failure},
-    id::{RuntimeName, UnitNumber},
+    id::{LeaseToken, RuntimeName, UnitNumber},
     unit::{AttemptKey, ClearWork, FileEnd, FileVersion, Scope},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::Instant;
 
 /// Files on one page.
 const PAGE_FILES_MAX: usize = 1_000;
@@ -29,6 +30,8 @@ const PAGE_PATH_BYTES_MAX: usize = 1 << 20;
 const UNITS_AT_ONCE: u32 = 50;
 /// Files whose reasons a warning tells.
 const REASONS_MAX: usize = 5;
+/// How long nodes renew the lease of one page. A second is usual; where a file system hangs, its node lives, and would for ever.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(600);
 /// Longest reason of a node that is kept.
 const REASON_CHARS_MAX: usize = 300;
 
@@ -107,6 +110,18 @@ impl Core {
         Ok(ClearWork { folder_path: source.folder_path.clone(), files, move_to })
     }
 
+    /// Whether the lease of a page is renewed once more: not for long, and not when the run was asked to end. What a node may
+    /// have done until then nobody knows, so it gets the rest of its lease to say it.
+    pub(crate) fn may_go_on(&self, run: &RunRow, token: &LeaseToken) -> bool {
+        let is_stopped = run.clearing.as_ref().is_some_and(|clearing| clearing.is_stopped);
+        let mut live = self.live();
+        let live = live.entry(run.id.clone()).or_default();
+        let known = live.page.as_ref().filter(|(held, _)| held == token);
+        let since = known.map_or_else(Instant::now, |(_, since)| *since);
+        live.page = Some((token.clone(), since));
+        !is_stopped && since.elapsed() < PAGE_TIME_MAX
+    }
+
     /// Stores what became of a page's files, and where the next one begins. Returns whether it was taken.
     pub(crate) async fn cleared(&self, key: &AttemptKey, ends: &[FileEnd]) -> Result<bool, ChangeError> {
         for _ in 0..CONFLICTS_MAX {
@@ -178,6 +193,7 @@ impl Core {
         let is_last = self.next_page(&run, page.up_to).await?.files.is_empty();
         let done = UnitEvent::Completed { token: key.token.clone(), chunks: 0 };
         source.state = source.state.apply(done)?.apply(UnitEvent::Confirmed)?;
+        source.last_failure = None;
         if !is_last {
             source.state = source.state.apply(UnitEvent::Reopened)?;
         }
@@ -234,8 +250,9 @@ fn place(run: &RunRow) -> UnitNumber {
     run.clearing.as_ref().map_or(UnitNumber::LISTING, |clearing| clearing.after)
 }
 
-/// What people should know of files that are where they were. `why_rest`: why no more pages were begun, if there are more.
-pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>) -> Vec<String> {
+/// What people should know of files that are where they were. `why_rest`: why no more pages were done, if there are more.
+/// `is_in_doubt`: some of the next page may be done, as a node that had it in hand may have been lost.
+pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>, is_in_doubt: bool) -> Vec<String> {
     let Some(clearing) = &run.clearing else { return Vec::new() };
     let what = match run.activity.source.after_completion() {
         Some(AfterCompletion::Move(_)) => "moved",
@@ -261,7 +278,12 @@ pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>) -> Vec<String> {
     let loaded = run.totals.map_or(0, |totals| totals.units.files_done);
     let rest = loaded.saturating_sub(clearing.done + clearing.gone + clearing.left);
     if let Some(why) = why_rest.filter(|_| rest > 0) {
-        warnings.push(format!("{rest} source files were loaded and are left in place instead of being {what}: {why}"));
+        let doubt = match is_in_doubt {
+            true => format!("; some of them may be {what}: a node that began with them did not say how far it came"),
+            false => String::new(),
+        };
+        let left = format!("{rest} source files were loaded and are left in place instead of being {what}");
+        warnings.push(format!("{left}: {why}{doubt}"));
     }
     warnings
 }

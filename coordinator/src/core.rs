@@ -15,7 +15,7 @@ use ferry_common::{
     activity::{Activity, StagingType},
     clock::{Clock, Millis},
     failure::{Code, Failure},
-    id::{RunId, RuntimeName, UnitNumber},
+    id::{LeaseToken, RunId, RuntimeName, UnitNumber},
     spans::{self, Span, SpanOf},
     storage::StagingStorage,
     unit::Counters,
@@ -129,6 +129,8 @@ pub(crate) struct Core {
 pub(crate) struct LiveRun {
     pub(crate) progress: HashMap<UnitNumber, Counters>,
     pub(crate) peak_slots: u32,
+    /// The lease of the page of source files that is being cleared, and since when it is known.
+    pub(crate) page: Option<(LeaseToken, Instant)>,
     /// What units and commands added up to, when that was, and how long it took to find out.
     pub(crate) totals: Option<(Totals, Instant, Duration)>,
     /// Why staging could not be swept.

@@ -615,6 +615,9 @@ impl Driver {
         let is_stopped = run.clearing.as_ref().is_some_and(|clearing| clearing.is_stopped);
         let why_rest = match &source.state {
             UnitState::Ingested | UnitState::Dropped => None,
+            UnitState::Failed { failure } if failure.code == Code::LeaseExpired => {
+                Some("nodes that took them went silent, or their file system did not answer".to_owned())
+            }
             UnitState::Failed { failure } | UnitState::Skipped { failure } => Some(failure.message.clone()),
             UnitState::Leased { .. } | UnitState::Staged { .. } => return Ok(Next::Wait(LOOK_INTERVAL)),
             UnitState::Pending { .. } if is_stopped => Some("the run was asked to end".to_owned()),
@@ -623,6 +626,7 @@ impl Driver {
                 Some(why)
             }
         };
+        let is_broken_off = source.last_failure.as_ref().is_some_and(|failure| failure.fault == Fault::Runtime);
         let mut others = Vec::new();
         if matches!(source.state, UnitState::Pending { .. }) {
             // Whoever is being granted a page just now is refused, or was first.
@@ -632,7 +636,8 @@ impl Driver {
         let now = self.core.now();
         self.core
             .apply_to_run_and(&self.id, &others, RunEvent::FilesCleared, |row| {
-                let told = clearing::warnings_of(row, why_rest.as_deref());
+                let is_in_doubt = is_broken_off || row.lost_attempts > 0;
+                let told = clearing::warnings_of(row, why_rest.as_deref(), is_in_doubt);
                 row.warnings.extend(told);
                 row.times.ended = Some(now);
                 row.sweep_at = Some(now);

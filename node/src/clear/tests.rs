@@ -102,6 +102,69 @@ fn nothing_outside_the_roots_is_touched() {
 }
 
 #[test]
+fn nothing_is_moved_to_where_it_would_be_loaded_again() {
+    let bench = Bench::new();
+    let root = bench.root();
+    let files = ["a.csv", "d/b.csv"].map(|name| bench.write(name, name));
+    symlink(root.join("in"), root.join("back")).unwrap();
+    fs::create_dir(root.join("done")).unwrap();
+    symlink(root.join("in/d"), root.join("done/d")).unwrap();
+    symlink(root.join("in"), root.join("in/own")).unwrap();
+    let [a, b] = files;
+    for (case, file, move_to) in [
+        ("a link to the source", &a, "back"),
+        ("a link to it, and a file of a folder", &b, "back"),
+        ("what is not made yet, behind such a link", &a, "back/new"),
+        ("a link in the folder to move to", &b, "done"),
+        ("a folder that the activity names, and that is the file's own", &a, "in/own"),
+    ] {
+        let ends = bench.clear(vec![file.clone()], Some(root.join(move_to)));
+        assert!(matches!(ends.as_slice(), [FileEnd::Failed(why)] if why.contains("leads back")), "{case}: {ends:?}");
+        // Nothing is beside it, either: no second name, no empty file, no new folder.
+        assert_eq!((bench.version("a.csv"), bench.version("d/b.csv")), (a.clone(), b.clone()), "{case}");
+        assert_eq!(fs::read_dir(root.join("in")).unwrap().count(), 3, "{case}");
+        assert_eq!(fs::read_dir(root.join("in/d")).unwrap().count(), 1, "{case}");
+    }
+    // A folder that the activity names below its own, because it does not read it.
+    assert_eq!(bench.clear(vec![a], Some(root.join("in/old"))), [FileEnd::Done]);
+    assert_eq!(fs::read_to_string(root.join("in/old/a.csv")).unwrap(), "a.csv");
+}
+
+#[test]
+fn a_name_that_somebody_writes_to_meanwhile_stays_theirs() {
+    let bench = Bench::new();
+    bench.write("a.csv", "ours");
+    let here = bench.root().join("in/a.csv");
+    let folder = bench.roots.open_folder(bench.root().to_str().unwrap()).unwrap();
+    let (place, keeper) = reserve(&folder, OsStr::new("a.csv")).unwrap();
+    fs::write(&place, "theirs").unwrap();
+    let stuck = rename(&here, &fs::metadata(&here).unwrap(), &place, &keeper).unwrap_err();
+    assert!(stuck.may_pass, "another name may be free: {stuck:?}");
+    give_up(&place, &keeper);
+    assert_eq!(fs::read_to_string(bench.root().join("a.csv")).unwrap(), "theirs");
+    assert_eq!(fs::read_to_string(&here).unwrap(), "ours");
+}
+
+#[test]
+fn what_cannot_be_opened_to_see_its_version_is_left() {
+    let bench = Bench::new();
+    let files = vec![bench.write("a.csv", "1"), bench.write("b.csv", "2")];
+    let path = |name: &str| bench.root().join("in").join(name);
+    fs::remove_file(path("a.csv")).unwrap();
+    fs::create_dir(path("a.csv")).unwrap();
+    fs::set_permissions(path("b.csv"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may do anything.
+    let may_all = fs::File::open(path("b.csv")).is_ok();
+    let ends = bench.clear(files, None);
+    assert_eq!(ends[0], FileEnd::Changed("it is no file any more".to_owned()));
+    assert!(path("a.csv").is_dir());
+    if !may_all {
+        assert!(matches!(&ends[1], FileEnd::Failed(why) if why.contains("cannot be opened")), "{ends:?}");
+        assert!(path("b.csv").exists());
+    }
+}
+
+#[test]
 fn a_node_that_does_not_see_the_source_says_of_no_file_that_it_is_gone() {
     let bench = Bench::new();
     let file = bench.write("a.csv", "1");

@@ -90,6 +90,11 @@ impl Folder {
         self.itself().join(name)
     }
 
+    /// Where it lies now, links followed.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        fs::read_link(self.itself())
+    }
+
     /// The file system that it lies on.
     pub fn device(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.dev())
