@@ -84,7 +84,7 @@ export function schedulePage(app, route) {
     el('nav', { class: 'crumbs', 'aria-label': 'Where you are' }, el('a', { href: '#/schedules' }, 'Schedules'), ' / ', el('span', { class: 'id' }, name)),
     head, trouble, notes, place);
 
-  const cards = [['When', ruleFacts], ['What it runs', activityFacts], ['How far it came', progressFacts]]
+  const cards = [['How far it came', progressFacts], ['When', ruleFacts], ['What it runs', activityFacts]]
     .map(([title, draw]) => ({ title, draw, content: el('div') }));
   const table = runsTable('Runs of this schedule', (run) => runLink(run.runId));
   const runsHeading = el('h2', { tabindex: -1 }, 'Runs');
