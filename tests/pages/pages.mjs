@@ -208,6 +208,7 @@ async function oneSchedule(at, extra) {
   await go(at, '#/schedules/stuck', '.note.bad .remedy');
   const why = await page.textContent('.note.bad');
   check(/SettingsInvalid/.test(why) && /is there already, with another activity/.test(why), `the failure must be told: ${why}`);
+  check((await page.textContent('.schedule-cards')).includes('not submitted'), 'the run of somebody else is not its own');
 
   await go(at, `#/schedules/${extra}`, '.schedule .empty');
   await page.click(`[aria-label="Delete ${extra}"]`);

@@ -43,7 +43,7 @@ pub(super) struct ScheduleView {
     created: String,
     /// The run of the newest window.
     last_run: Option<String>,
-    /// State of that run. Not in the list of all schedules, nor while there is no such run.
+    /// State of that run. Not in the list of all schedules, nor before it is submitted or once it is forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_run_state: Option<String>,
     /// The newest window.
@@ -120,8 +120,9 @@ fn view(row: &ScheduleRow) -> ScheduleView {
 /// The same, with what costs a look of its own.
 async fn full_view(calendar: &Calendar, row: &ScheduleRow) -> Result<Json<ScheduleView>, Problem> {
     let run = match &row.last {
-        Some(last) => calendar.core.store.run(&last.run).await?,
-        None => None,
+        // Before that, a run of this id may be somebody else's.
+        Some(last) if last.is_submitted => calendar.core.store.run(&last.run).await?,
+        _ => None,
     };
     let last_run_state = run.map(|run| run.state.name().to_owned());
     Ok(Json(ScheduleView { last_run_state, next_windows: Some(next_windows(row, NEXT_WINDOWS)), ..view(row) }))

@@ -48,7 +48,7 @@ function windowsToCome(row) {
 
 function progressFacts(row) {
   return facts([
-    ['Last run', row.lastRun ? [runLink(row.lastRun), ' ', row.lastRunState ? badge(row.lastRunState) : el('span', { class: 'faint' }, 'is not there')] : 'none yet'],
+    ['Last run', row.lastRun ? [runLink(row.lastRun), ' ', row.lastRunState ? badge(row.lastRunState) : el('span', { class: 'faint' }, row.failure ? 'not submitted' : 'is not there')] : 'none yet'],
     ['Last window', row.lastWindow ? windowText(row.lastWindow) : null],
     ['Next windows', windowsToCome(row), 'When the run of each begins, and the window'],
   ]);
