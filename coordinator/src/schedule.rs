@@ -67,6 +67,18 @@ pub struct Schedule {
     pub activity: Value,
 }
 
+/// The name of the schedule whose run this is, by its id: see [`Schedule::run_id`].
+pub(crate) fn schedule_of(run: &RunId) -> Option<&str> {
+    let (name, end) = run.as_str().rsplit_once('-')?;
+    let is_time = end.len() == 16
+        && end.bytes().enumerate().all(|(at, byte)| match at {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            _ => byte.is_ascii_digit(),
+        });
+    is_time.then_some(name)
+}
+
 /// From when, and until when: what lies at `end` belongs to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -168,6 +180,17 @@ impl Schedule {
     pub(crate) fn next(&self, after: Millis) -> Result<Option<(Window, Millis)>, Failure> {
         let delay = self.delay()?;
         Ok(self.next_end(after)?.map(|end| (Window { start: after, end }, end.plus(delay))))
+    }
+
+    /// The next windows as they follow each other, so many at most, and when the run of each begins.
+    pub(crate) fn next_few(&self, after: Millis, count_max: usize) -> Result<Vec<(Window, Millis)>, Failure> {
+        let mut windows: Vec<(Window, Millis)> = Vec::new();
+        while windows.len() < count_max {
+            let reached = windows.last().map_or(after, |(window, _)| window.end);
+            let Some(next) = self.next(reached)? else { break };
+            windows.push(next);
+        }
+        Ok(windows)
     }
 
     /// The window that is to be run now, after the one that ended at `after`.
@@ -370,11 +393,37 @@ mod tests {
         let window = Window { start: at("2026-11-23T03:00:00Z"), end: at("2026-11-23T04:00:00Z") };
         let run = schedule.run_id(window).unwrap();
         assert_eq!(run.as_str(), "taxi-20261123T040000Z");
+        assert_eq!(schedule_of(&run), Some("taxi"));
         let activity = schedule.activity_for(window, &run).unwrap();
         assert_eq!(activity.source.folder_path, "/exports/2026/11/22");
         let source = serde_json::to_value(&activity.source).unwrap();
         assert_eq!(source["modifiedDatetimeStart"], "2026-11-23T03:00:00Z");
         assert_eq!(activity.name, "taxi 2026-11-22");
+    }
+
+    #[test]
+    fn the_windows_to_come_end_where_the_schedule_does() {
+        let end = json!("2026-11-23T12:30:00Z");
+        let schedule = schedule(&[("interval", json!("1h")), ("delay", json!("5m")), ("endTime", end)]).unwrap();
+        let windows = |count_max| schedule.next_few(at("2026-11-23T10:00:00Z"), count_max).unwrap();
+        let first = Window { start: at("2026-11-23T10:00:00Z"), end: at("2026-11-23T11:00:00Z") };
+        let second = Window { start: at("2026-11-23T11:00:00Z"), end: at("2026-11-23T12:00:00Z") };
+        assert_eq!(windows(1), [(first, at("2026-11-23T11:05:00Z"))]);
+        assert_eq!(windows(5), [(first, at("2026-11-23T11:05:00Z")), (second, at("2026-11-23T12:05:00Z"))]);
+    }
+
+    #[test]
+    fn an_id_tells_whose_run_it_is() {
+        for (id, name) in [
+            ("taxi-20261123T040000Z", Some("taxi")),
+            ("taxi-hourly-20261123T040000Z", Some("taxi-hourly")),
+            ("taxi", None),
+            ("taxi-backfill-2026-11", None),
+            ("taxi-20261123T0400000", None),
+            ("20261123T040000Z", None),
+        ] {
+            assert_eq!(schedule_of(&id.parse().unwrap()), name, "{id}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ import { nodesPage } from './pages/nodes.js';
 import { runPage } from './pages/run.js';
 import { runsPage } from './pages/runs.js';
 import { runtimesPage } from './pages/runtimes.js';
+import { schedulePage } from './pages/schedule.js';
 import { schedulesPage } from './pages/schedules.js';
 import { signInPage } from './pages/sign_in.js';
 import { submitPage } from './pages/submit.js';
@@ -22,7 +23,7 @@ const PAGES = {
   runs: (app, route) => (route.parts.length > 1 ? runPage(app, route) : runsPage(app, route)),
   nodes: nodesPage,
   runtimes: runtimesPage,
-  schedules: schedulesPage,
+  schedules: (app, route) => (route.parts.length > 1 ? schedulePage(app, route) : schedulesPage(app, route)),
   submit: submitPage,
   check: submitPage,
   'sign-in': signInPage,
@@ -69,7 +70,7 @@ function route() {
 }
 
 function pageKey({ parts }) {
-  return parts[0] === 'runs' && parts.length > 1 ? `runs/${parts[1]}` : parts[0];
+  return ['runs', 'schedules'].includes(parts[0]) && parts.length > 1 ? `${parts[0]}/${parts[1]}` : parts[0];
 }
 
 function move() {

@@ -3,8 +3,8 @@
 //   FERRY_URL=http://127.0.0.1:7480 node tests/pages/pages.mjs walk
 //
 // walk     all pages at three widths, light and dark; submits, watches, cancels, drains, pauses and deletes. Needs the runs
-//          `failing` and `left-out`, the nodes node-1 to node-3, the schedules `hourly`, with a run, and `spare-1` to
-//          `spare-3`, and FERRY_PAGES_GOOD and FERRY_PAGES_SLOW: activities, as JSON
+//          `failing` and `left-out`, the nodes node-1 to node-3, the schedules `hourly`, with a run, `stuck`, which does not
+//          go on, `spare-1` to `spare-3` and `extra-1` to `extra-3`, and FERRY_PAGES_GOOD and FERRY_PAGES_SLOW: activities, as JSON
 // restart  stays open while the coordinator is restarted: writes the file FERRY_PAGES_SIGNAL when it may go
 // units    the small parts alone
 // sign-in  signs in with FERRY_PAGES_TOKEN, a viewer's, and may do little. Needs the schedule `hourly`
@@ -144,15 +144,15 @@ async function isPaused(page, name) {
   return (await answer.json()).isPaused;
 }
 
-const inSchedule = (name, wanted) => `.schedules tr:has(strong:text-is("${name}")) ${wanted}`;
+const inSchedule = (name, wanted) => `.schedules tr:has(.name a:text-is("${name}")) ${wanted}`;
 
 /** What is due is seen; a schedule is paused and resumed by keyboard, another one deleted. */
 async function schedules(at, spare) {
   const { page } = at;
   await go(at, '#/schedules', inSchedule('hourly', 'a[href^="#/runs/hourly-"]'));
-  const words = await page.textContent('.schedules tr:has(strong:text-is("hourly"))');
+  const words = await page.textContent(inSchedule('hourly', ''));
   for (const part of ['every 1h', 'UTC', NASTY, 'Test.good']) check(words.includes(part), `${part} must be told: ${words}`);
-  const other = await page.textContent(`.schedules tr:has(strong:text-is("${spare}"))`);
+  const other = await page.textContent(inSchedule(spare, ''));
   for (const part of ['5 * * * *', 'Europe/Berlin']) check(other.includes(part), `${part} must be told: ${other}`);
   check((await page.locator('main img').count()) === 0, 'no pattern may become an element');
 
@@ -178,6 +178,46 @@ async function schedules(at, spare) {
   await page.waitForSelector('.timeline');
 }
 
+/** The page of one schedule tells what it runs, when, and how far it came; it is paused and resumed by keyboard; a run is followed. */
+async function oneSchedule(at, extra) {
+  const { page } = at;
+  await go(at, '#/schedules', inSchedule('hourly', '.badge'));
+  await page.click(inSchedule('hourly', '.name a'));
+  await page.waitForSelector('.schedule .runs a[href^="#/runs/hourly-"]');
+  check(page.url().endsWith('#/schedules/hourly'), `its page has an address of its own: ${page.url()}`);
+  const words = await page.textContent('.schedule-cards');
+  for (const part of ['every 1h', 'UTC', 'only the newest gets a run', NASTY, 'Test.good', 'Succeeded']) check(words.includes(part), `${part} must be told: ${words}`);
+  check((await page.locator('.schedule-cards ol li').count()) === 5, 'the next windows must be told');
+  check((await page.textContent('.schedule .json')).includes(NASTY), 'the activity must be shown');
+  check((await page.locator('.runs tbody tr').count()) === 1, 'it must show its own run alone');
+  check((await page.locator('main img').count()) === 0, 'no pattern may become an element');
+
+  await page.focus('[aria-label="Pause hourly"]');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.page-head .badge:text-is("Paused")');
+  check(await isPaused(page, 'hourly'), 'the API must say that it is paused');
+  await page.waitForSelector('.schedule-cards :text("none until it is resumed")');
+  await look(at, 'one-schedule-paused');
+  check((await page.evaluate(() => document.activeElement.getAttribute('aria-label'))) === 'Resume hourly', 'the keyboard must keep its place');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.page-head .badge:text-is("Active")');
+  check(!(await isPaused(page, 'hourly')), 'the API must say that it goes on');
+  await page.click('.schedule .runs a[href^="#/runs/hourly-"]');
+  await page.waitForSelector('.timeline');
+
+  await go(at, '#/schedules/stuck', '.note.bad .remedy');
+  const why = await page.textContent('.note.bad');
+  check(/SettingsInvalid/.test(why) && /is there already, with another activity/.test(why), `the failure must be told: ${why}`);
+  check((await page.textContent('.schedule-cards')).includes('not submitted'), 'the run of somebody else is not its own');
+
+  await go(at, `#/schedules/${extra}`, '.schedule .empty');
+  await page.click(`[aria-label="Delete ${extra}"]`);
+  await press(page, 'Delete the schedule');
+  await page.waitForSelector(inSchedule('hourly', '.badge'));
+  check((await page.locator(inSchedule(extra, '.badge')).count()) === 0, 'the list must not have it any more');
+  check((await page.request.get(`${base}/api/v1/schedules/${extra}`)).status() === 404, 'the API must not know it any more');
+}
+
 /** Every page as it stands, at every width and in both colours. */
 const STILL = [
   ['runs', '#/runs', '.runs tbody tr'],
@@ -191,6 +231,9 @@ const STILL = [
   ['nodes', '#/nodes', '.nodes tbody tr'],
   ['runtimes', '#/runtimes', 'tbody tr'],
   ['schedules', '#/schedules', '.schedules tbody tr'],
+  ['one-schedule', '#/schedules/hourly', '.schedule .runs tbody tr'],
+  ['schedule-failing', '#/schedules/stuck', '.note.bad .remedy'],
+  ['no-schedule', '#/schedules/there-is-none', '.empty'],
   ['submit', '#/submit', '.help-list li'],
 ];
 
@@ -210,6 +253,7 @@ async function walk(browser) {
     await cancel(at, slow);
     await drain(at, `node-${n + 1}`);
     await schedules(at, `spare-${n + 1}`);
+    await oneSchedule(at, `extra-${n + 1}`);
     await at.context.close();
   }
   for (const size of WIDTHS) {
@@ -257,6 +301,10 @@ async function signIn(browser) {
   await go(at, '#/schedules', inSchedule('hourly', '.badge'));
   check((await page.locator('main button').count()) === 0, 'a viewer has nothing to press on a schedule');
   await look(at, 'schedules-as-viewer');
+  await page.click(inSchedule('hourly', '.name a'));
+  await page.waitForSelector('.schedule .json');
+  check((await page.locator('main :is([aria-label^="Pause"], [aria-label^="Resume"], [aria-label^="Delete"])').count()) === 0, 'nor on its page');
+  await look(at, 'one-schedule-as-viewer');
   await go(at, '#/submit', 'textarea');
   check(await page.getByRole('button', { name: 'Submit', exact: true }).isDisabled(), 'a viewer may submit nothing');
   await look(at, 'submit-as-viewer');

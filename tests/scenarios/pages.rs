@@ -68,15 +68,21 @@ fn schedule_of(name: &str, mut activity: Value, when: &Value) -> Value {
     schedule
 }
 
-/// Stores one that has run once, and three that never will.
+/// Stores one that has run once, one that does not go on, and some that never will run.
 async fn store_schedules(cluster: &Cluster) {
     let activity = copy_of(cluster, "good", json!({"packSmallFiles": false}));
     // The next window ends an hour from now, when everything here is over.
     let began = SystemTime::now() - Duration::from_secs(3_601);
     let hourly = json!({"interval": "1h", "startTime": humantime::format_rfc3339_seconds(began).to_string()});
     let later = json!({"cron": "5 * * * *", "timeZone": "Europe/Berlin", "startTime": "2100-01-01T00:00:00Z"});
+    // Somebody has taken the id of its first window's run.
+    let end = humantime::format_rfc3339_seconds(began + Duration::from_secs(3_600)).to_string();
+    let mut other = schedule_of("stuck", activity.clone(), &hourly)["activity"].clone();
+    other["name"] = "other".into();
+    cluster.submit(&format!("stuck-{}", end.replace(['-', ':'], "")), &other).await;
     let file = cluster.source().join("../schedule.json");
-    for (name, when) in [("hourly", &hourly), ("spare-1", &later), ("spare-2", &later), ("spare-3", &later)] {
+    let spare = ["spare-1", "spare-2", "spare-3", "extra-1", "extra-2", "extra-3"].map(|name| (name, &later));
+    for (name, when) in [("hourly", &hourly), ("stuck", &hourly)].into_iter().chain(spare) {
         fs::write(&file, schedule_of(name, activity.clone(), when).to_string()).unwrap();
         let output = ferry(&["schedules", "put", file.to_str().unwrap(), "--coordinator", &cluster.api()]);
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
@@ -85,6 +91,12 @@ async fn store_schedules(cluster: &Cluster) {
         let runs = cluster.runs().await?;
         let of_schedule = |run: &Value| run["runId"].as_str().is_some_and(|id| id.starts_with("hourly-"));
         runs.iter().any(|run| of_schedule(run) && run["isFinal"] == true).then_some(())
+    })
+    .await;
+    wait_for("the schedule that does not go on", || async {
+        let output = ferry(&["schedules", "show", "stuck", "--coordinator", &cluster.api(), "--output", "json"]);
+        let shown: Value = serde_json::from_slice(&output.stdout).ok()?;
+        (shown["failure"]["code"] == "SettingsInvalid").then_some(())
     })
     .await;
 }
@@ -136,7 +148,7 @@ async fn people_submit_watch_understand_cancel_and_drain() {
     let listed = ferry(&["schedules", "list", "--coordinator", &cluster.api(), "--output", "json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|row| &row["name"]).collect();
-    assert_eq!(names, ["hourly"], "{listed:#}");
+    assert_eq!(names, ["hourly", "stuck"], "{listed:#}");
 }
 
 #[tokio::test]

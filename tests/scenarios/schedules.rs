@@ -73,7 +73,18 @@ async fn each_window_has_one_run_though_two_coordinators_see_it_and_one_is_kille
     assert_eq!(counts, [("0.csv", 10), ("1.csv", 20), ("2.csv", 30)], "the fourth window has not ended");
 
     let shown = ferry_json(&cluster, &["schedules", "show", "hourly"]);
-    assert_eq!(shown["lastRun"], runs[0]["runId"]);
+    assert_eq!((&shown["lastRun"], &shown["lastRunState"]), (&runs[0]["runId"], &json!("Succeeded")));
+    assert_eq!(shown["nextWindows"][0], shown["nextWindow"], "{shown}");
+    let ids = async |query: &str| {
+        let answer = reqwest::get(format!("{}/api/v1/runs?{query}", cluster.api())).await.unwrap();
+        let page: Value = answer.json().await.unwrap();
+        page["runs"].as_array().unwrap().iter().map(|run| run["runId"].clone()).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = runs.iter().map(|run| run["runId"].clone()).collect();
+    assert_eq!(ids("schedule=hourly").await, all, "its runs, the newest first");
+    assert!(ids("schedule=hour").await.is_empty(), "no other schedule's");
+    let second = format!("schedule=hourly&limit=1&before={}", all[0].as_str().unwrap());
+    assert_eq!(ids(&second).await, all[1..2]);
     assert!(shown["nextWindow"]["end"].is_string(), "{shown}");
     let paused = ferry_json(&cluster, &["schedules", "pause", "hourly"]);
     assert_eq!((&paused["isPaused"], &paused["nextWindow"]), (&json!(true), &Value::Null));

@@ -122,6 +122,8 @@ pub(super) struct ListQuery {
     state: Option<String>,
     /// Only runs older than this one: `next` of the page before.
     before: Option<String>,
+    /// Only runs of this schedule, which may be gone: those with its name and the end of a window for an id.
+    schedule: Option<String>,
 }
 
 /// Runs, the newest first.
@@ -167,7 +169,13 @@ pub(super) async fn list_runs(
             Some((known.times.submitted, id))
         }
     };
-    let rows = core.store.run_page(&RunQuery { only, before, limit }).await?;
+    let schedule = given(&query.schedule);
+    if let Some(name) = schedule {
+        // A schedule may be called what a run may be called.
+        name.parse::<RunId>().map_err(|_| bad_request(format!("schedule {name:?} is no name of a schedule")))?;
+    }
+    let schedule = schedule.map(str::to_owned);
+    let rows = core.store.run_page(&RunQuery { only, schedule, before, limit }).await?;
     let next = rows.last().filter(|_| rows.len() == limit as usize).map(|row| row.id.to_string());
     let mut runs = Vec::with_capacity(rows.len());
     for run in &rows {

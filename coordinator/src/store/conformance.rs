@@ -451,16 +451,33 @@ async fn pages_of_runs(store: &dyn Store) {
         told.clone(),
     ];
     store.commit(rows.into_iter().map(|row| Write::InsertRun(Box::new(row))).collect()).await.unwrap();
-    let page = async |only, before: Option<(i64, &str)>, limit| {
+    let page_of = async |schedule: Option<&str>, only, before: Option<(i64, &str)>, limit| {
         let before = before.map(|(at, id)| (Millis(at), id.parse().unwrap()));
-        let found = store.run_page(&RunQuery { only, before, limit }).await.unwrap();
+        let schedule = schedule.map(str::to_owned);
+        let found = store.run_page(&RunQuery { only, schedule, before, limit }).await.unwrap();
         found.into_iter().map(|r| r.id.to_string()).collect::<Vec<_>>()
     };
+    let page = async |only, before, limit| page_of(None, only, before, limit).await;
     assert_eq!(page(None, None, 3).await, ["page-4", "page-3", "page-2"], "the newest first");
     assert_eq!(page(None, Some((1_002, "page-3")), 2).await, ["page-2", "page-1"], "ids tell apart what came at once");
     let succeeded = Some(RunsIn::State("Succeeded"));
     assert_eq!(page(succeeded, Some((1_002, "page-3")), 1).await, ["page-2"]);
     assert_eq!(page(Some(RunsIn::Active), None, 1).await, ["page-1"], "what waits to be told has ended");
+    let (first, second) = ("taxi-20261123T040000Z", "taxi-20261123T050000Z");
+    let others = ["taxi", "taxi-a-20261123T050000Z", "taxi-backfill-2026-11", "TAXI-20261123T050000Z"];
+    let runs = [(first, 2), (second, 3)].into_iter().chain(others.map(|id| (id, 1)));
+    let ended = |(id, at): (&str, i64)| RunRow { state: RunState::Succeeded, ..new_run(id, at) };
+    store.commit(runs.map(|run| Write::InsertRun(Box::new(ended(run)))).collect()).await.unwrap();
+    let taxi = Some("taxi");
+    assert_eq!(
+        page_of(taxi, None, None, 9).await,
+        [second, first],
+        "no other schedule's, and none that has its name only"
+    );
+    assert_eq!(page_of(taxi, succeeded, Some((3, second)), 9).await, [first]);
+    assert!(page_of(taxi, Some(RunsIn::Active), None, 9).await.is_empty());
+    assert_eq!(page_of(Some("taxi-a"), None, None, 9).await, ["taxi-a-20261123T050000Z"]);
+    assert!(page_of(Some(""), None, None, 9).await.is_empty(), "short ids tell of no schedule");
     let live = store.live_runs().await.unwrap();
     assert!(live.iter().any(|run| run.id == told.id), "who waits for the end of a run is still to be told");
     store.commit(vec![Write::UpdateRun(Box::new(RunRow { telling: None, ..told }))]).await.unwrap();

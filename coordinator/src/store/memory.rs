@@ -6,7 +6,10 @@ use super::{
     StoreError, UnitCounts, UnitRow, Write,
     pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
-use crate::state::{command::CommandState, unit::UnitState};
+use crate::{
+    schedule::schedule_of,
+    state::{command::CommandState, unit::UnitState},
+};
 use async_trait::async_trait;
 use ferry_common::{
     clock::Millis,
@@ -293,7 +296,8 @@ impl Store for MemoryStore {
             Some(RunsIn::Active) => !r.state.is_final(),
             Some(RunsIn::State(state)) => r.state.name() == state,
         };
-        let mut runs: Vec<_> = self.lock().runs.values().filter(is_wanted).cloned().collect();
+        let is_of = |r: &&RunRow| query.schedule.is_none() || schedule_of(&r.id) == query.schedule.as_deref();
+        let mut runs: Vec<_> = self.lock().runs.values().filter(is_wanted).filter(is_of).cloned().collect();
         if let Some((submitted, id)) = &query.before {
             runs.retain(|r| (r.times.submitted, &r.id) < (*submitted, id));
         }

@@ -126,6 +126,8 @@ pub enum RunsIn {
 pub struct RunQuery {
     /// Only these.
     pub only: Option<RunsIn>,
+    /// Only those of this schedule, as their ids tell.
+    pub schedule: Option<String>,
     /// Older than this one, by when it was submitted and its id.
     pub before: Option<(Millis, RunId)>,
     /// So many at most.

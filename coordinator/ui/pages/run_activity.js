@@ -8,7 +8,8 @@ import { errorNote } from '../parts/failure.js';
 import { keepDraft } from './draft.js';
 import { planView } from './plan_view.js';
 
-function json(label, value) {
+/** A value as it is written in JSON. */
+export function json(label, value) {
   return el('pre', { class: 'json', tabindex: 0, role: 'group', 'aria-label': label }, JSON.stringify(value, null, 2));
 }
 

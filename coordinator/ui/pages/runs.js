@@ -16,8 +16,10 @@ const COLUMNS = ['Run', 'State', 'Into', 'Stage 1: copy', 'Stage 2: ingest', 'Sp
 
 const passes = (run, state) => !state || (state === 'Active' ? !run.isFinal : run.state === state);
 
+const nameOf = (run) => [el('a', { href: `#/runs/${encodeURIComponent(run.runId)}` }, run.activity), el('div', { class: 'faint id' }, run.runId)];
+
 /** One run as a row whose figures change in place. */
-function runRow(run) {
+function runRow(run, name) {
   const state = badge(run.state);
   const copy = bar('Stage 1');
   const ingest = bar('Stage 2', 'two');
@@ -29,7 +31,7 @@ function runRow(run) {
   const why = el('div', { class: 'row-why' });
   const submitted = time(run.submitted);
   const cells = [
-    el('td', { class: 'name' }, el('a', { href: `#/runs/${encodeURIComponent(run.runId)}` }, run.activity), el('div', { class: 'faint id' }, run.runId)),
+    el('td', { class: 'name' }, name(run)),
     el('td', null, state, why),
     el('td', { class: 'sink' }, run.sink),
     el('td', { class: 'stage' }, copy.node, copyText),
@@ -70,17 +72,42 @@ function runRow(run) {
   };
 }
 
+/** A table of runs. `name(run)` is what stands in the first column, a link to the run among it. */
+export function runsTable(label, name = nameOf) {
+  const known = new Map(); // run -> row
+  const body = el('tbody', { role: 'rowgroup' });
+  const element = el('table', { class: 'runs cards', role: 'table', 'aria-label': label },
+    el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, COLUMNS.map((title, n) =>
+      el('th', { scope: 'col', role: 'columnheader', class: n >= 5 && n <= 7 ? 'number' : null }, title)))), body);
+  return {
+    element,
+    has: (id) => known.has(id),
+    submitted: (id) => Date.parse(known.get(id).node.querySelector('time')?.getAttribute('datetime') ?? ''),
+    /** Keeps what is known of a run now. */
+    set(run) {
+      rates.note(run);
+      if (!known.has(run.runId)) known.set(run.runId, runRow(run, name));
+      known.get(run.runId).set(run);
+    },
+    /** Shows these runs, in this order. */
+    list(ids) {
+      const nodes = ids.map((id) => known.get(id).node);
+      nodes.forEach((node, n) => {
+        if (body.children[n] !== node) body.insertBefore(node, body.children[n] ?? null);
+      });
+      while (body.children.length > nodes.length) body.lastChild.remove();
+    },
+  };
+}
+
 export function runsPage(app, route) {
   const state = route.query.get('state') ?? '';
   const before = route.query.get('before') ?? '';
-  const body = el('tbody', { role: 'rowgroup' });
   const trouble = el('div', { role: 'alert' });
   const place = el('div');
   const pager = el('nav', { class: 'pager', 'aria-label': 'Older and newer runs' });
   const tally = el('span', { class: 'faint', role: 'status' });
-  const table = el('table', { class: 'runs cards', role: 'table', 'aria-label': 'Runs' },
-    el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, COLUMNS.map((name, n) =>
-      el('th', { scope: 'col', role: 'columnheader', class: n >= 5 && n <= 7 ? 'number' : null }, name)))), body);
+  const table = runsTable('Runs');
   const address = (query) => {
     const text = new URLSearchParams(Object.entries(query).filter(([, v]) => v)).toString();
     return `#/runs${text ? `?${text}` : ''}`;
@@ -92,28 +119,12 @@ export function runsPage(app, route) {
     trouble, place, pager);
   put(place, el('p', { class: 'faint loading' }, 'Loading …'));
 
-  const known = new Map(); // run -> row
   let order = []; // ids, newest first
 
-  function show(run) {
-    rates.note(run);
-    let row = known.get(run.runId);
-    if (!row) {
-      row = runRow(run);
-      known.set(run.runId, row);
-    }
-    row.set(run);
-    return row;
-  }
-
   function list() {
-    const nodes = order.map((id) => known.get(id).node);
-    nodes.forEach((node, n) => {
-      if (body.children[n] !== node) body.insertBefore(node, body.children[n] ?? null);
-    });
-    while (body.children.length > nodes.length) body.lastChild.remove();
-    if (nodes.length === 0) put(place, nothing());
-    else if (place.firstChild !== table) put(place, table);
+    table.list(order);
+    if (order.length === 0) put(place, nothing());
+    else if (place.firstChild !== table.element) put(place, table.element);
   }
 
   function nothing() {
@@ -124,7 +135,7 @@ export function runsPage(app, route) {
 
   async function load() {
     const { runs, next } = await get('/runs', { limit: PAGE_RUNS, state, before });
-    runs.forEach(show);
+    runs.forEach(table.set);
     order = runs.map((run) => run.runId);
     put(trouble);
     list();
@@ -138,8 +149,8 @@ export function runsPage(app, route) {
   function changed({ runs }) {
     let moved = false;
     for (const run of [...runs].reverse()) {
-      if (known.has(run.runId)) {
-        show(run);
+      if (table.has(run.runId)) {
+        table.set(run);
         if (!passes(run, state)) {
           order = order.filter((id) => id !== run.runId);
           moved = true;
@@ -147,9 +158,9 @@ export function runsPage(app, route) {
       }
       const isNew = !order.includes(run.runId) && passes(run, state) && !before && newerThanLast(run);
       if (isNew) {
-        show(run);
+        table.set(run);
         const time = Date.parse(run.submitted);
-        const at = order.findIndex((id) => submittedOf(id) <= time);
+        const at = order.findIndex((id) => table.submitted(id) <= time);
         order.splice(at < 0 ? order.length : at, 0, run.runId);
         moved = true;
       }
@@ -157,9 +168,8 @@ export function runsPage(app, route) {
     if (moved) list();
   }
 
-  const submittedOf = (id) => Date.parse(known.get(id).node.querySelector('time')?.getAttribute('datetime') ?? '');
   /** Others belong to a later page. */
-  const newerThanLast = (run) => order.length < PAGE_RUNS || Date.parse(run.submitted) >= submittedOf(order.at(-1));
+  const newerThanLast = (run) => order.length < PAGE_RUNS || Date.parse(run.submitted) >= table.submitted(order.at(-1));
 
   let stop = () => {};
   let left = false;

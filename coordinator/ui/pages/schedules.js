@@ -13,7 +13,7 @@ const REFRESH_MS = 5_000;
 const COLUMNS = ['Schedule', 'State', 'When', 'Last window', 'Next window', 'From', 'Into'];
 
 /** As `ferry schedules list` says it. */
-function stateOf(row) {
+export function stateOf(row) {
   if (row.failure) return 'Failed';
   if (row.isPaused) return 'Paused';
   return row.nextWindow ? 'Active' : 'Ended';
@@ -22,7 +22,7 @@ function stateOf(row) {
 const none = () => el('span', { class: 'faint' }, '–');
 
 /** In the reader's own time zone; in UTC in its title. */
-function windowText({ start, end }) {
+export function windowText({ start, end }) {
   return el('div', { class: 'row-why', title: `${start} to ${end}` }, `${moment(start)} to ${moment(end)}`);
 }
 
@@ -35,39 +35,41 @@ function nextCell({ nextWindow }) {
   return nextWindow ? [time(nextWindow.begins), windowText(nextWindow)] : none();
 }
 
+export const rule = (schedule) => (schedule.cron ? el('code', null, schedule.cron) : `every ${schedule.interval}`);
+export const zone = (schedule) => schedule.timeZone ?? 'UTC';
+
 function whenCell({ schedule }) {
-  const zone = schedule.timeZone ?? 'UTC';
   return [
-    schedule.cron ? el('code', null, schedule.cron) : `every ${schedule.interval}`,
-    el('div', { class: 'row-why', title: 'Time zone of the schedule' }, zone),
+    rule(schedule),
+    el('div', { class: 'row-why', title: 'Time zone of the schedule' }, zone(schedule)),
   ];
 }
 
-function sourceCell({ source = {} }) {
+export function sourceCell({ source = {} }) {
   const files = source.wildcardFileName ?? source.fileName ?? source.fileListPath;
   return [el('code', null, source.folderPath), files ? el('div', { class: 'row-why' }, el('code', null, files)) : null];
 }
 
-function sinkCell({ sink = {} }) {
+export function sinkCell({ sink = {} }) {
   return [[sink.database, sink.table].filter(Boolean).join('.'), el('div', { class: 'row-why' }, sink.endpoint)];
 }
 
-/** One schedule. `changed(row)` has what the API answered, `gone()` is called once it is deleted. */
-function scheduleRow(app, row, { changed, gone, failed }) {
-  const { name } = row;
-  const may = app.may('operator');
-  const cells = COLUMNS.map(() => el('td'));
-  cells[0].className = 'name';
+/**
+ * Buttons that pause or resume a schedule, and delete it; none for who may not. `changed(row)` has what the API answered,
+ * `gone()` is called once it is deleted.
+ */
+export function scheduleActions(app, name, { changed, gone, failed }) {
+  let isPaused = false;
   let isBusy = false;
 
   async function toggle() {
     // Not disabled meanwhile: the keyboard would lose its place.
     if (isBusy) return;
     isBusy = true;
-    const verb = row.isPaused ? 'resume' : 'pause';
+    const verb = isPaused ? 'resume' : 'pause';
     try {
       changed(await post(`${at('schedules', name)}/${verb}`));
-      app.announce(`Schedule ${name} is ${row.isPaused ? 'paused' : 'resumed'}`);
+      app.announce(`Schedule ${name} is ${verb}d`);
     } catch (error) {
       failed(error, `Schedule ${name} could not be ${verb}d`);
     } finally {
@@ -88,10 +90,25 @@ function scheduleRow(app, row, { changed, gone, failed }) {
   }
 
   const pause = el('button', { type: 'button', class: 'small', on: { click: toggle } });
-  if (may) {
-    cells.push(el('td', null, el('div', { class: 'actions' }, pause,
-      el('button', { type: 'button', class: 'small danger', 'aria-label': `Delete ${name}`, on: { click: forget } }, 'Delete'))));
-  }
+  const element = app.may('operator') ? el('div', { class: 'actions' }, pause,
+    el('button', { type: 'button', class: 'small danger', 'aria-label': `Delete ${name}`, on: { click: forget } }, 'Delete')) : null;
+  return {
+    element,
+    set(row) {
+      isPaused = row.isPaused;
+      setText(pause, isPaused ? 'Resume' : 'Pause');
+      pause.setAttribute('aria-label', `${isPaused ? 'Resume' : 'Pause'} ${name}`);
+    },
+  };
+}
+
+/** One schedule of the list. */
+function scheduleRow(app, row, handlers) {
+  const { name } = row;
+  const cells = COLUMNS.map(() => el('td'));
+  cells[0].className = 'name';
+  const actions = scheduleActions(app, name, handlers);
+  if (actions.element) cells.push(el('td', null, actions.element));
   cells.forEach((cell, n) => {
     cell.setAttribute('role', 'cell');
     cell.dataset.label = COLUMNS[n] ?? 'Actions';
@@ -105,15 +122,14 @@ function scheduleRow(app, row, { changed, gone, failed }) {
     drawn = text;
     row = next;
     const activity = row.schedule.activity ?? {};
-    put(cells[0], el('strong', null, name), el('div', { class: 'row-why' }, activity.name));
+    put(cells[0], el('a', { href: `#/schedules/${encodeURIComponent(name)}` }, name), el('div', { class: 'row-why' }, activity.name));
     put(cells[1], badge(stateOf(row)));
     put(cells[2], whenCell(row));
     put(cells[3], lastCell(row));
     put(cells[4], nextCell(row));
     put(cells[5], sourceCell(activity));
     put(cells[6], sinkCell(activity));
-    setText(pause, row.isPaused ? 'Resume' : 'Pause');
-    pause.setAttribute('aria-label', `${row.isPaused ? 'Resume' : 'Pause'} ${name}`);
+    actions.set(row);
   }
   set(row);
   return { node, set, leave: () => node.remove() };

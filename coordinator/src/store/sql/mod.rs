@@ -196,6 +196,7 @@ fn migrator() -> Migrator {
     let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
     let loaded = include_str!("migrations/0008_loaded.sql").into_sql_str();
     let paces = include_str!("migrations/0010_paces.sql").into_sql_str();
+    let schedule_runs = include_str!("migrations/0011_schedule_runs.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
@@ -206,6 +207,7 @@ fn migrator() -> Migrator {
         Migration::new(7, "schedules".into(), MigrationType::Simple, schedules, false),
         Migration::new(8, "loaded".into(), MigrationType::Simple, loaded, false),
         Migration::new(10, "paces".into(), MigrationType::Simple, paces, false),
+        Migration::new(11, "schedule runs".into(), MigrationType::Simple, schedule_runs, false),
     ])
 }
 

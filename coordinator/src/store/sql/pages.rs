@@ -16,6 +16,9 @@ use crate::store::RunRow;
 use ferry_common::id::{RunId, UnitNumber};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 
+/// What stands before the window's end in the id of a schedule's run, in the words of the index `runs_by_schedule`.
+const SCHEDULE_OF_ID: &str = "CASE WHEN LENGTH(id) > 17 THEN SUBSTR(id, 1, LENGTH(id) - 17) END";
+
 /// A list, and the order that it is read in.
 #[derive(Clone, Copy)]
 struct List {
@@ -244,25 +247,40 @@ impl SqlStore {
     }
 
     pub(super) async fn page_of_runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError> {
-        let only = match query.only {
-            None => "1 = 1".to_owned(),
-            Some(RunsIn::Active) => {
-                "is_live = 1 AND state NOT IN ('Succeeded', 'Failed', 'Cancelled', 'Planned')".to_owned()
-            }
-            Some(RunsIn::State(state)) => format!("state = {}", quoted(state)?),
-        };
-        let begin = if query.before.is_some() { "(submitted_ms, id) < ($1, $2)" } else { "submitted_ms >= 0" };
-        let limit = query.limit;
-        let sql = format!(
-            "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs WHERE {only} AND {begin} \
-             ORDER BY submitted_ms DESC, id DESC LIMIT {limit}"
-        );
+        let sql = runs(query)?;
         let mut query_of = sqlx::query(AssertSqlSafe(sql));
         if let Some((submitted, id)) = &query.before {
             query_of = query_of.bind(submitted.0).bind(id.as_str());
         }
+        if let Some(schedule) = &query.schedule {
+            query_of = query_of.bind(schedule.as_str());
+        }
         query_of.fetch_all(&self.readers).await?.iter().map(read_run).collect()
     }
+}
+
+/// A page of runs. Parameters: the time and id that it begins before, then the schedule; each where it is asked for.
+fn runs(query: &RunQuery) -> Result<String, StoreError> {
+    let only = match query.only {
+        None => "1 = 1".to_owned(),
+        Some(RunsIn::Active) => {
+            "is_live = 1 AND state NOT IN ('Succeeded', 'Failed', 'Cancelled', 'Planned')".to_owned()
+        }
+        Some(RunsIn::State(state)) => format!("state = {}", quoted(state)?),
+    };
+    let begin = if query.before.is_some() { "(submitted_ms, id) < ($1, $2)" } else { "submitted_ms >= 0" };
+    let of_schedule = match (&query.schedule, &query.before) {
+        (None, _) => String::new(),
+        (Some(_), before) => {
+            let parameter = if before.is_some() { 3 } else { 1 };
+            format!(" AND {SCHEDULE_OF_ID} = ${parameter} AND id LIKE '%-________T______Z'")
+        }
+    };
+    let limit = query.limit;
+    Ok(format!(
+        "SELECT run_json, revision, driver, driver_epoch, driver_beat FROM runs WHERE {only} AND {begin}{of_schedule} \
+         ORDER BY submitted_ms DESC, id DESC LIMIT {limit}"
+    ))
 }
 
 /// The pattern of paths that hold a text.
@@ -282,6 +300,7 @@ fn pattern(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::store::StorePlace;
+    use ferry_common::clock::Millis;
     use sqlx::Row as _;
 
     fn files<'a>(run: &'a RunId, sort: &'static str, state: Option<&'static str>, is_first: bool) -> Wanted<'a> {
@@ -316,6 +335,8 @@ mod tests {
             wanted
         };
         let of = |sort, state, is_first| files(&run, sort, state, is_first);
+        let of_schedule =
+            |before, only| runs(&RunQuery { only, schedule: Some("taxi".to_owned()), before, limit: 20 }).unwrap();
         for (sql, index) in [
             (of("path", None, true).all(), "units_by_path (run_id=? AND path>?)"),
             (of("path", None, false).all(), "units_by_path (run_id=? AND (path,number)>(?,?))"),
@@ -330,6 +351,11 @@ mod tests {
             (of("path", None, false).count_few("Pending").unwrap(), "units_pending (run_id=?)"),
             (of("path", None, false).few("Failed").unwrap(), "units_failed (run_id=?)"),
             (of("size_bytes", None, false).few("Leased").unwrap(), "units_leased_of_run (run_id=?)"),
+            (of_schedule(None, None), "runs_by_schedule (<expr>=? AND submitted_ms>?)"),
+            (
+                of_schedule(Some((Millis(1), run.clone())), Some(RunsIn::Active)),
+                "runs_by_schedule (<expr>=? AND (submitted_ms,id)<(?,?))",
+            ),
         ] {
             let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
             let steps = explain.fetch_all(&store.readers).await.unwrap();
