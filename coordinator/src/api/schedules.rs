@@ -15,7 +15,7 @@ use axum::{
 };
 use ferry_common::{activity::Webhook, clock::Millis};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
