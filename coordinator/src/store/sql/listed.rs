@@ -66,7 +66,7 @@ pub(super) async fn delete(connection: &mut AnyConnection, run: &ThisRun, limit:
     let held = sqlx::query(sql).bind(run.id.as_str()).bind(run.submitted.0).execute(&mut *connection).await?;
     one_row(&held)?;
     let sql = "DELETE FROM listed_files WHERE run_id = $1 AND (attempt, file_key) IN \
-               (SELECT attempt, file_key FROM listed_files WHERE run_id = $1 ORDER BY attempt, file_key LIMIT $2)";
+               (SELECT attempt, file_key FROM listed_files WHERE run_id = $1 LIMIT $2)";
     sqlx::query(sql).bind(run.id.as_str()).bind(i64::from(limit)).execute(&mut *connection).await?;
     Ok(())
 }
