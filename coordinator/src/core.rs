@@ -7,7 +7,7 @@ use crate::{
     identities::Identities,
     meters::Meters,
     state::{Refused, run::RunEvent},
-    store::{NodeRow, Numbers, RunRow, Store, StoreError, Telling, Totals, Write},
+    store::{NodeRow, Numbers, RunRow, Store, StoreError, Telling, ThisRun, Totals, Write},
     timeline::Timelines,
 };
 use async_trait::async_trait;
@@ -234,6 +234,15 @@ impl Core {
             after = up_to;
         }
         Ok(())
+    }
+
+    /// Deletes some of what the listing of a run has named, which is of no use once it has ended. Returns whether there was any.
+    pub(crate) async fn forget_listed(&self, run: &RunRow) -> Result<bool, StoreError> {
+        let has_any = self.store.has_listed_files(&run.id).await?;
+        if has_any {
+            self.commit(vec![Write::DeleteListed(ThisRun::from(run), UNITS_WRITTEN_AT_ONCE as u32)]).await?;
+        }
+        Ok(has_any)
     }
 
     pub(crate) fn now(&self) -> Millis {

@@ -244,6 +244,7 @@ impl Core {
                 listing_page: 0,
                 files: 0,
                 files_loaded_before: 0,
+                files_named_again: 0,
                 units: 0,
                 ..current
             })));

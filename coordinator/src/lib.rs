@@ -20,6 +20,7 @@ mod identities;
 mod ingest;
 mod leaks;
 mod ledger;
+mod listed;
 mod loaded;
 mod meters;
 mod metrics;

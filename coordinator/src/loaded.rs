@@ -4,6 +4,7 @@
 //! are hashed. Only one run at a time loads into a table with this setting: two would list the same new file.
 
 use crate::{
+    listed::{hash_of, keeping},
     state::run::RunState,
     store::{LoadedFile, RunRow, UnitRow},
 };
@@ -13,23 +14,10 @@ use ferry_common::{
     id::{RunId, RuntimeName},
     unit::{FileVersion, ListPage, Scope},
 };
-use ring::digest::{Context, SHA256};
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     slice,
 };
-
-/// Bytes of a hash that are kept.
-const HASH_BYTES: usize = 16;
-
-fn hash_of(parts: &[&str]) -> String {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_le_bytes());
-        context.update(part.as_bytes());
-    }
-    context.finish().as_ref()[..HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// The run leaves out what was loaded before, and puts down what it loads.
 pub(crate) fn keeps_ledger(run: &RunRow) -> bool {
@@ -75,24 +63,12 @@ pub(crate) fn loaded_by(run: &RunRow, sink: &str, file: &FileVersion, now: Milli
     }
 }
 
-/// The page without the files that are known, and how many these are. A file that is named twice is there once.
+/// The page without the files that are known, and how many these are.
 pub(crate) fn without(page: &ListPage, runtime: &RuntimeName, known: &[LoadedFile]) -> (ListPage, u64) {
     let known: HashMap<&str, &LoadedFile> = known.iter().map(|file| (file.key.as_str(), file)).collect();
     let is_known =
         |file: &FileVersion| known.get(key_of(runtime, &file.path).as_str()).is_some_and(|known| known.is(file));
-    let mut splits: HashMap<u32, _> = page.splits.iter().map(|(at, ranges)| (*at, ranges)).collect();
-    let mut left = ListPage { files: Vec::new(), splits: Vec::new(), ..page.clone() };
-    let mut met = HashSet::new();
-    for (at, file) in (0_u32..).zip(&page.files) {
-        let parts = splits.remove(&at);
-        if is_known(file) || !met.insert(&file.path) {
-            continue;
-        }
-        if let Some(parts) = parts {
-            left.splits.push((left.files.len() as u32, parts.clone()));
-        }
-        left.files.push(file.clone());
-    }
+    let left = keeping(page, |file| !is_known(file));
     let left_out = page.files.len() - left.files.len();
     (left, left_out as u64)
 }
@@ -191,7 +167,7 @@ impl WholeFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::new_run;
+    use crate::{listed::HASH_BYTES, store::conformance::new_run};
     use ferry_common::{id::UnitNumber, unit::FileRange};
 
     fn file(path: &str, size_bytes: u64) -> FileVersion {
@@ -254,8 +230,6 @@ mod tests {
         }
         let mounted_anew = FileVersion { etag: "f".to_owned(), ..file("/d/b", 2) };
         assert!(known(&file("/d/b", 2)).is(&mounted_anew));
-        let (once, left_out) = without(&page(vec![file("/d/a", 1), file("/d/a", 1)], Vec::new()), runtime, &[]);
-        assert_eq!((once.files.len(), left_out), (1, 1), "what a list names twice is loaded once");
     }
 
     #[test]

@@ -3,14 +3,14 @@
 
 use crate::{
     core::{CONFLICTS_MAX, ChangeError, Core},
-    loaded,
+    listed, loaded,
     packing::units_of_page,
     state::{command::CommandState, run::RunState, unit::UnitEvent},
     store::{ChunkRow, CommandRow, RunRow, StoreError, Tail, UnitRow, Write},
 };
 use ferry_common::{
     failure::{Code, Failure},
-    id::{RunId, UnitNumber},
+    id::{AttemptNumber, RunId, UnitNumber},
     staging,
     unit::{AttemptKey, Chunk, Counters, Event, ListPage, Report},
 };
@@ -210,7 +210,7 @@ impl Core {
 
     /// Stores a page of the listing, and with the last one the end of the listing.
     async fn listed(&self, key: &AttemptKey, page: &ListPage) -> Result<bool, ChangeError> {
-        for _ in 0..CONFLICTS_MAX {
+        for tries in 0..CONFLICTS_MAX {
             let Some(mut listing) = self.held_unit(key).await? else { return Ok(false) };
             let Some(mut run) = self.store.run(&key.run).await? else { return Ok(false) };
             if run.state != RunState::Planning {
@@ -223,18 +223,32 @@ impl Core {
                 // Pages come in order; a gap means another attempt's page.
                 return Ok(false);
             }
-            let (page, left_out) = self.not_loaded(&run, page).await?;
+            let attempt = AttemptNumber(listing.attempts);
+            // Files that were named before are rare: the store refuses a page that brings one, and only then is it asked which.
+            let known = match tries {
+                0 => Vec::new(),
+                _ => {
+                    let keys: Vec<_> = page.files.iter().map(|file| listed::key_of(&file.path)).collect();
+                    self.store.listed_files(&key.run, attempt, &keys).await?
+                }
+            };
+            let (once, keys) = listed::each_once(page, known);
+            let named_again = page.files.len() - once.files.len();
+            let (page, left_out) = self.not_loaded(&run, &once).await?;
             let units = units_of_page(&run, &page);
             run.listing_page += 1;
             run.files_loaded_before += left_out;
+            run.files_named_again += named_again as u64;
             run.files += page.files.len() as u64;
             run.units += units.len() as u64;
-            let mut writes = vec![Write::InsertUnits(units)];
+            let listed = Write::InsertListed { run: key.run.clone(), attempt, keys };
+            let mut writes = vec![Write::InsertUnits(units), listed];
             listing.state = if page.last {
                 run.sample = page.sample.clone();
                 run.trial = page.trial.clone();
                 run.warnings.extend(page.warnings.clone());
                 run.warnings.extend(loaded::told(&run));
+                run.warnings.extend(listed::told(&run));
                 let done = UnitEvent::Completed { token: key.token.clone(), chunks: 0 };
                 // Nothing of a listing goes into the table.
                 listing.state.apply(done)?.apply(UnitEvent::Confirmed)?
@@ -246,6 +260,9 @@ impl Core {
             writes.push(Write::UpdateRun(Box::new(run)));
             match self.commit(writes).await {
                 Ok(()) => {
+                    if named_again > 0 {
+                        tracing::warn!(run = %key.run, attempt = %attempt, "{named_again} files of a page were named before, and are left out");
+                    }
                     if page.last {
                         self.ring();
                     }
@@ -374,3 +391,6 @@ impl Taking<'_> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,3 +135,24 @@ async fn the_ledger_leads_from_each_file_to_its_extents_and_the_doctor_finds_wha
     assert_eq!(found["leaks"]["blobs"][0]["run"], "nobody", "{found:#}");
     assert_eq!(found["leaks"]["tables"][0]["table"], "ferry_nobody_1", "{found:#}");
 }
+
+#[tokio::test]
+async fn a_file_that_a_list_names_on_two_pages_is_copied_once() {
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() }).await;
+    let write = |name: &str, text: String| std::fs::write(cluster.source().join(name), text).unwrap();
+    // More than a page of a listing has.
+    (0..1_100).for_each(|n| write(&format!("{n}.csv"), format!("n\n{n}\n")));
+    let names = (0..1_100).chain([1_099, 3]);
+    write("list.txt", names.map(|n| format!("{n}.csv\n")).collect());
+    let mut activity = cluster.flights_activity();
+    activity["source"].as_object_mut().unwrap().remove("wildcardFileName");
+    activity["source"]["fileListPath"] = json!("list.txt");
+    activity["sink"]["table"] = json!("N");
+    cluster.submit("twice", &activity).await;
+    let report = cluster.finish("twice").await;
+    assert_eq!(report["status"], "Succeeded", "{report:#}");
+    assert_eq!((&report["filesRead"], &report["rowsCopied"]), (&json!(1_100), &json!(1_100)), "{report:#}");
+    let warnings = report["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|told| told.as_str().unwrap().contains("2 times")), "{warnings:?}");
+    assert_eq!(cluster.query("N | summarize c=count() by n | where c > 1").len(), 0);
+}

@@ -4,7 +4,7 @@ use crate::chance::Chance;
 use async_trait::async_trait;
 use ferry_common::{
     clock::Millis,
-    id::{NodeId, RunId, UnitNumber},
+    id::{AttemptNumber, NodeId, RunId, UnitNumber},
 };
 use ferry_coordinator::store::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, FilePage, FileQuery, HeldSlots, LeasedUnit,
@@ -217,6 +217,19 @@ impl Store for ShakyStore {
 
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError> {
         self.inner.command_counts(run).await
+    }
+
+    async fn listed_files(
+        &self,
+        run: &RunId,
+        attempt: AttemptNumber,
+        keys: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        self.inner.listed_files(run, attempt, keys).await
+    }
+
+    async fn has_listed_files(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.inner.has_listed_files(run).await
     }
 
     async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {

@@ -2,7 +2,7 @@
 
 use crate::{
     core::{Core, UNITS_WRITTEN_AT_ONCE},
-    store::{StoreError, Write},
+    store::{RunRow, StoreError, ThisRun, Write},
 };
 use ferry_common::{clock::Millis, id::UnitNumber};
 use std::{sync::Arc, time::Duration};
@@ -32,18 +32,24 @@ async fn forget_once(core: &Core) -> Result<(), StoreError> {
         if row.times.ended.is_none_or(|at| at >= before) {
             continue;
         }
-        // From its last units on; what one commit can take goes with the run itself.
-        let mut left = row.units;
-        while left > UNITS_WRITTEN_AT_ONCE {
-            left -= UNITS_WRITTEN_AT_ONCE;
-            core.commit(vec![Write::DeleteUnits(run.clone(), UnitNumber(left))]).await?;
-        }
-        match core.commit(vec![Write::DeleteRun(run.clone()), Write::ForgetPaces(before)]).await {
+        match forget_run(core, &row, before).await {
             Ok(()) => tracing::info!(run = %run, "an old run is forgotten"),
-            // Another coordinator was there.
+            // Another coordinator was there. Its id may be a new run's already.
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Conflict if the run is not there any more, whatever has its id now.
+async fn forget_run(core: &Core, row: &RunRow, before: Millis) -> Result<(), StoreError> {
+    let run = ThisRun::from(row);
+    // From its last units on; what one commit can take goes with the run itself.
+    let mut left = row.units;
+    while left > UNITS_WRITTEN_AT_ONCE {
+        left -= UNITS_WRITTEN_AT_ONCE;
+        core.commit(vec![Write::DeleteUnits(run.clone(), UnitNumber(left))]).await?;
+    }
+    core.commit(vec![Write::DeleteRun(run), Write::ForgetPaces(before)]).await
 }

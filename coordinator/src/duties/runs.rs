@@ -227,6 +227,7 @@ struct Driver {
     recounts_failed: u32,
     publish_looks: u32,
     has_dropped: bool,
+    is_listing_forgotten: bool,
     /// Since when no node that is there may delete or move files.
     forbidden_since: Option<tokio::time::Instant>,
     finish: Finish,
@@ -252,6 +253,7 @@ impl Driver {
             recounts_failed: 0,
             publish_looks: 0,
             has_dropped: false,
+            is_listing_forgotten: false,
             forbidden_since: None,
             finish: Finish::default(),
             end_seen: None,
@@ -365,6 +367,7 @@ impl Driver {
         }
         match Box::pin(plans::make(&self.core, &run)).await {
             Ok(Made::Shown { plan, warnings, shown }) => {
+                while self.core.forget_listed(&run).await? {}
                 let now = self.core.now();
                 let totals = self.core.totals(&self.id).await?;
                 self.core
@@ -466,6 +469,10 @@ impl Driver {
         if let Some(failure) = self.failed_file().await? {
             return self.fail(failure).await;
         }
+        if !self.is_listing_forgotten {
+            // Some at each look: copying does not wait for it.
+            self.is_listing_forgotten = !self.core.forget_listed(run).await?;
+        }
         if self.core.store.has_open_units(&self.id).await? {
             return self.see_access(run).await;
         }
@@ -475,6 +482,7 @@ impl Driver {
             return Ok(Next::Again);
         }
         debug_assert_eq!(counts.total(), run.units);
+        while self.core.forget_listed(run).await? {}
         if let Some(failure) = too_many_skipped(run, &counts) {
             return self.fail(failure).await;
         }
@@ -741,6 +749,7 @@ impl Driver {
         if self.core.store.has_open_units(&self.id).await? || listing.is_some_and(|l| l.state.lease().is_some()) {
             return Ok(Next::Wait(LOOK_INTERVAL));
         }
+        while self.core.forget_listed(run).await? {}
         if finishes {
             self.finish.drop_untouched(&self.core, run).await?;
         }

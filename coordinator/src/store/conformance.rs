@@ -3,7 +3,7 @@
 use super::{
     ChunkRow, Clearing, CommandQuery, CommandRow, Credentials, Driver, FilePlace, FileQuery, FileSort, Grants,
     HeldSlots, IdentityRow, LeasedUnit, LeftFile, LoadedFile, NodeRow, Numbers, OpenCommands, PaceKey, PaceRow,
-    PaceSums, Role, RunQuery, RunRow, RunsIn, Store, StoreError, Telling, TokenRow, UnitRow, Write,
+    PaceSums, Role, RunQuery, RunRow, RunsIn, Store, StoreError, Telling, ThisRun, TokenRow, UnitRow, Write,
 };
 use crate::state::{
     command::{CommandEvent, CommandState, Sent},
@@ -76,11 +76,13 @@ pub async fn run(store: &dyn Store) -> RunRow {
     chunks_and_commands(store).await;
     nodes(store).await;
     past(store).await;
+    id_taken_anew(store).await;
     pages_of_runs(store).await;
     pages_of_files(store).await;
     pages_of_commands(store).await;
     paces(store).await;
     clearing(store).await;
+    listed_files(store).await;
     loaded_files(store).await;
     loading_runs(store).await;
     untouched_units(store).await;
@@ -96,19 +98,111 @@ async fn past(store: &dyn Store) {
     assert!(store.past_runs(Millis(5), 9).await.unwrap().is_empty(), "it is not that old");
     assert_eq!(store.past_runs(Millis(6), 9).await.unwrap(), std::slice::from_ref(&ended.id));
     let live: RunId = "r1".parse().unwrap();
-    assert!(is_conflict(&store.commit(vec![Write::DeleteRun(live.clone())]).await), "a living run is kept");
+    let (this_live, this_ended) = (ThisRun::from(&store.run(&live).await.unwrap().unwrap()), ThisRun::from(&ended));
+    assert!(is_conflict(&store.commit(vec![Write::DeleteRun(this_live.clone())]).await), "a living run is kept");
     let units_of = async |run: &RunId| store.unit_counts(run).await.unwrap().total();
     let units_before = (units_of(&live).await, units_of(&ended.id).await);
-    let delete = |run: &RunId, after| Write::DeleteUnits(run.clone(), UnitNumber(after));
-    store.commit(vec![delete(&live, 0), delete(&ended.id, 1_000)]).await.unwrap();
+    let delete = |run: &ThisRun, after| Write::DeleteUnits(run.clone(), UnitNumber(after));
+    assert!(is_conflict(&store.commit(vec![delete(&this_live, 0)]).await));
+    store.commit(vec![delete(&this_ended, 1_000)]).await.unwrap();
     assert_eq!((units_of(&live).await, units_of(&ended.id).await), units_before, "a living run keeps its units");
-    store.commit(vec![delete(&ended.id, 0)]).await.unwrap();
+    store.commit(vec![delete(&this_ended, 0)]).await.unwrap();
     assert_eq!((units_of(&ended.id).await, units_before.1 > 0), (0, true));
-    store.commit(vec![Write::DeleteRun(ended.id.clone())]).await.unwrap();
+    store.commit(vec![Write::DeleteRun(this_ended.clone())]).await.unwrap();
     assert!(store.run(&ended.id).await.unwrap().is_none());
     assert_eq!(store.unit_counts(&ended.id).await.unwrap().total(), 0);
-    assert!(is_conflict(&store.commit(vec![Write::DeleteRun(ended.id)]).await), "there is no such run any more");
+    assert!(is_conflict(&store.commit(vec![Write::DeleteRun(this_ended)]).await), "there is no such run any more");
     assert!(store.run(&live).await.unwrap().is_some());
+}
+
+/// Whoever forgets a run page by page leaves a new one alone that has its id meanwhile, even if that has ended, too.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn id_taken_anew(store: &dyn Store) {
+    let run = |submitted| RunRow { state: RunState::Cancelled, ..new_run("anew", submitted) };
+    let (old, new) = (run(6), run(3_000));
+    let id = old.id.clone();
+    let rows = |run: &RunRow| {
+        let chunk = Chunk {
+            number: ChunkNumber(0),
+            blob: "b".to_owned(),
+            raw_bytes: 1,
+            staged_bytes: 1,
+            rows: 1,
+            source_end_bytes: 1,
+            rows_end: 1,
+            source_lines_end: 1,
+            crc32: 1,
+            file_end: 0,
+            skipped_end: 0,
+            quarantine: None,
+            created: None,
+            files: Vec::new(),
+        };
+        let chunk = ChunkRow { run: id.clone(), unit: UnitNumber(2), attempt: AttemptNumber(1), chunk };
+        vec![
+            Write::InsertRun(Box::new(run.clone())),
+            Write::InsertUnits(vec![new_unit(&id, 1, 7), new_unit(&id, 3, 7)]),
+            Write::InsertChunk(chunk),
+            Write::InsertCommands(vec![new_command(&id, 2, 0)]),
+            Write::InsertListed { run: id.clone(), attempt: AttemptNumber(1), keys: vec!["k".to_owned()] },
+        ]
+    };
+    let delete = |run: &RunRow, after| Write::DeleteUnits(ThisRun::from(run), UnitNumber(after));
+    let forget = |run: &RunRow| Write::DeleteRun(ThisRun::from(run));
+    store.commit(rows(&old)).await.unwrap();
+    store.commit(vec![delete(&old, 2)]).await.unwrap();
+    // Another coordinator is faster, and the id is taken anew.
+    store.commit(vec![forget(&old)]).await.unwrap();
+    store.commit(rows(&new)).await.unwrap();
+    for (case, late) in [
+        ("units", delete(&old, 0)),
+        ("listed files", Write::DeleteListed(ThisRun::from(&old), 9)),
+        ("the run", forget(&old)),
+    ] {
+        assert!(is_conflict(&store.commit(vec![late]).await), "{case} of the new run must stay");
+    }
+    assert_eq!(store.run(&id).await.unwrap().unwrap().times.submitted, new.times.submitted);
+    assert_eq!(store.unit_counts(&id).await.unwrap().total(), 2);
+    assert_eq!(store.chunks(&id, UnitNumber(2)).await.unwrap().len(), 1);
+    assert_eq!(store.unit_commands(&id, UnitNumber(2)).await.unwrap().len(), 1);
+    assert!(store.has_listed_files(&id).await.unwrap());
+    store.commit(vec![forget(&new)]).await.unwrap();
+    assert!(!store.has_listed_files(&id).await.unwrap(), "what it had goes with it");
+}
+
+/// One attempt at a listing names a file once.
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+async fn listed_files(store: &dyn Store) {
+    let run = new_run("listed", 2_000);
+    let id = run.id.clone();
+    let attempt = AttemptNumber;
+    let put = |attempt, keys: Vec<String>| Write::InsertListed { run: id.clone(), attempt, keys };
+    let keys = |range: std::ops::Range<u32>| range.map(|n| format!("{n:04}")).collect::<Vec<_>>();
+    store.commit(vec![Write::InsertRun(Box::new(run.clone()))]).await.unwrap();
+    assert!(!store.has_listed_files(&id).await.unwrap());
+    // More than one statement takes.
+    store.commit(vec![put(attempt(1), keys(0..1_200)), put(attempt(1), Vec::new())]).await.unwrap();
+    assert!(store.has_listed_files(&id).await.unwrap());
+    let again = vec![Write::InsertUnits(vec![new_unit(&id, 1, 5)]), put(attempt(1), keys(1_199..1_300))];
+    assert!(is_conflict(&store.commit(again).await), "a file must be named once");
+    assert!(store.unit(&id, UnitNumber(1)).await.unwrap().is_none(), "a page that is refused must leave nothing");
+    let mut found = store.listed_files(&id, attempt(1), &keys(1_198..2_500)).await.unwrap();
+    found.sort_unstable();
+    assert_eq!(found, keys(1_198..1_200));
+    assert_eq!(store.listed_files(&id, attempt(2), &keys(0..9)).await.unwrap(), keys(0..0), "a new one begins anew");
+    store.commit(vec![put(attempt(2), keys(0..3))]).await.unwrap();
+    let other = Write::InsertListed { run: "listed-2".parse().unwrap(), attempt: attempt(1), keys: keys(0..3) };
+    store.commit(vec![other]).await.unwrap();
+    // Page by page, all of them.
+    let page = || vec![Write::DeleteListed(ThisRun::from(&run), 1_000)];
+    store.commit(page()).await.unwrap();
+    assert!(store.has_listed_files(&id).await.unwrap());
+    store.commit(page()).await.unwrap();
+    assert!(!store.has_listed_files(&id).await.unwrap());
+    assert!(store.has_listed_files(&"listed-2".parse().unwrap()).await.unwrap(), "others' stay");
+    let ended = RunRow { state: RunState::Cancelled, ..run };
+    store.commit(vec![Write::UpdateRun(Box::new(ended.clone()))]).await.unwrap();
+    store.commit(vec![Write::DeleteRun(ThisRun::from(&ended))]).await.unwrap();
 }
 
 #[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
@@ -619,9 +713,9 @@ async fn loaded_files(store: &dyn Store) {
     // Runs are forgotten; what they loaded is not.
     let ended = RunRow { state: RunState::Succeeded, ..new_run("loaded", 5) };
     let by_ended = LoadedFile { run: ended.id.clone(), ..file("s", "z", 1) };
-    let id = ended.id.clone();
+    let this = ThisRun::from(&ended);
     store.commit(vec![Write::InsertRun(Box::new(ended)), Write::PutLoaded(vec![by_ended.clone()])]).await.unwrap();
-    store.commit(vec![Write::DeleteRun(id)]).await.unwrap();
+    store.commit(vec![Write::DeleteRun(this)]).await.unwrap();
     assert_eq!(found("s", &["z"]).await, [by_ended]);
 }
 
@@ -643,7 +737,7 @@ async fn loading_runs(store: &dyn Store) {
     // A run that is forgotten holds nothing.
     let swept = RunRow { state: RunState::Cancelled, ..second };
     store.commit(vec![Write::UpdateRun(Box::new(swept.clone()))]).await.unwrap();
-    store.commit(vec![Write::DeleteRun(swept.id)]).await.unwrap();
+    store.commit(vec![Write::DeleteRun(ThisRun::from(&swept))]).await.unwrap();
     store.commit(vec![claim(&ended)]).await.unwrap();
 }
 

@@ -3,7 +3,7 @@
 use super::{
     ChunkRow, CommandCounts, CommandPage, CommandQuery, CommandRow, Driver, FilePage, FileQuery, FileSort, HeldSlots,
     LeasedUnit, LoadedFile, NodeRow, Numbers, OpenCommands, PaceKey, PaceRow, RunQuery, RunRow, RunsIn, Store,
-    StoreError, UnitCounts, UnitRow, Write,
+    StoreError, ThisRun, UnitCounts, UnitRow, Write,
     pages::{self, COMMANDS_OF_FEW, UNITS_OF_FEW},
 };
 use crate::{
@@ -14,10 +14,10 @@ use async_trait::async_trait;
 use ferry_common::{
     clock::Millis,
     failure::Code,
-    id::{NodeId, RunId, UnitNumber},
+    id::{AttemptNumber, NodeId, RunId, UnitNumber},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -31,6 +31,7 @@ struct Tables {
     paces: BTreeMap<PaceKey, PaceRow>,
     /// By table and key.
     loaded: BTreeMap<(String, String), LoadedFile>,
+    listed: BTreeSet<(RunId, AttemptNumber, String)>,
     /// By table.
     loading: BTreeMap<String, RunId>,
 }
@@ -48,6 +49,16 @@ fn insert<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<(), S
 }
 
 impl Tables {
+    /// This very run. Conflict if there is none.
+    fn this(&self, run: &ThisRun) -> Result<&RunRow, StoreError> {
+        self.runs.get(&run.id).filter(|row| row.times.submitted == run.submitted).ok_or(StoreError::Conflict)
+    }
+
+    /// The same, and it has ended and was swept.
+    fn this_past(&self, run: &ThisRun) -> Result<(), StoreError> {
+        if self.this(run)?.is_live() { Err(StoreError::Conflict) } else { Ok(()) }
+    }
+
     fn driver(&mut self, run: &RunId, epoch: i64) -> Result<&mut Driver, StoreError> {
         let driver = self.runs.get_mut(run).map(|run| &mut run.driver);
         driver.filter(|driver| driver.epoch == epoch).ok_or(StoreError::Conflict)
@@ -142,23 +153,33 @@ impl Tables {
                 self.units.retain(|(of, number), _| *of != run || *number <= after);
                 Ok(())
             }
+            Write::InsertListed { run, attempt, keys } => {
+                let is_new = keys.into_iter().all(|key| self.listed.insert((run.clone(), attempt, key)));
+                if is_new { Ok(()) } else { Err(StoreError::Conflict) }
+            }
+            Write::DeleteListed(run, limit) => {
+                self.this(&run)?;
+                let of_run = self.listed.iter().filter(|(of, ..)| *of == run.id);
+                let some: BTreeSet<_> = of_run.take(limit as usize).cloned().collect();
+                self.listed.retain(|listed| !some.contains(listed));
+                Ok(())
+            }
             Write::DeleteUnits(run, after) => {
-                if self.runs.get(&run).is_some_and(|r| !r.is_live()) {
-                    self.units.retain(|(of, number), _| *of != run || *number <= after);
-                    self.chunks.retain(|(of, number, _), _| *of != run || *number <= after);
-                    self.commands.retain(|(of, number, _), _| *of != run || *number <= after);
-                }
+                self.this_past(&run)?;
+                let run = run.id;
+                self.units.retain(|(of, number), _| *of != run || *number <= after);
+                self.chunks.retain(|(of, number, _), _| *of != run || *number <= after);
+                self.commands.retain(|(of, number, _), _| *of != run || *number <= after);
                 Ok(())
             }
             Write::DeleteRun(run) => {
-                let is_past = self.runs.get(&run).is_some_and(|r| !r.is_live());
-                if !is_past {
-                    return Err(StoreError::Conflict);
-                }
+                self.this_past(&run)?;
+                let run = run.id;
                 self.runs.remove(&run);
                 self.units.retain(|(of, _), _| *of != run);
                 self.chunks.retain(|(of, ..), _| *of != run);
                 self.commands.retain(|(of, ..), _| *of != run);
+                self.listed.retain(|(of, ..)| *of != run);
                 self.loading.retain(|_, holder| *holder != run);
                 Ok(())
             }
@@ -495,6 +516,21 @@ impl Store for MemoryStore {
             }
         }
         Ok(counts)
+    }
+
+    async fn listed_files(
+        &self,
+        run: &RunId,
+        attempt: AttemptNumber,
+        keys: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        let tables = self.lock();
+        let is_listed = |key: &&String| tables.listed.contains(&(run.clone(), attempt, (*key).clone()));
+        Ok(keys.iter().filter(is_listed).cloned().collect())
+    }
+
+    async fn has_listed_files(&self, run: &RunId) -> Result<bool, StoreError> {
+        Ok(self.lock().listed.iter().any(|(of, ..)| of == run))
     }
 
     async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {

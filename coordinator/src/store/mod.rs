@@ -96,6 +96,9 @@ pub struct RunRow {
     /// Files left out of the listing because earlier runs have loaded them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub files_loaded_before: u64,
+    /// Times that the listing named a file that it had named before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub files_named_again: u64,
     /// Units made of them: a large file may be several, many small ones may be one.
     #[serde(default)]
     pub units: u64,
@@ -241,6 +244,7 @@ impl RunRow {
             listing_page: 0,
             files: 0,
             files_loaded_before: 0,
+            files_named_again: 0,
             units: 0,
             is_dry: false,
             expected: None,
@@ -482,6 +486,21 @@ impl Numbers {
     }
 }
 
+/// One run, and no later one of the same id: another coordinator may have forgotten it, and its id be taken anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThisRun {
+    /// Its id.
+    pub id: RunId,
+    /// When it was submitted.
+    pub submitted: Millis,
+}
+
+impl From<&RunRow> for ThisRun {
+    fn from(run: &RunRow) -> Self {
+        Self { id: run.id.clone(), submitted: run.times.submitted }
+    }
+}
+
 /// One change. See [`Store::commit`].
 #[derive(Debug, Clone)]
 pub enum Write {
@@ -491,6 +510,17 @@ pub enum Write {
     UpdateRun(Box<RunRow>),
     /// New units. Conflict if a number is taken.
     InsertUnits(Vec<UnitRow>),
+    /// Files that an attempt at a listing has named. Conflict if it has named one before.
+    InsertListed {
+        /// The run.
+        run: RunId,
+        /// The attempt at its listing.
+        attempt: AttemptNumber,
+        /// Keys of the files.
+        keys: Vec<String>,
+    },
+    /// So many of the files that attempts at the listing of a run have named. Conflict if there is no such run.
+    DeleteListed(ThisRun, u32),
     /// A unit as it shall be; its revision is the one it was read with.
     UpdateUnit(Box<UnitRow>),
     /// A run gets another driver, or none. Conflict if its epoch is not this one any more; it is raised by one.
@@ -557,10 +587,11 @@ pub enum Write {
         /// The run.
         run: RunId,
     },
-    /// Units with numbers above this one, their chunks and commands, of a run that has ended and was swept. Of others, nothing.
-    DeleteUnits(RunId, UnitNumber),
+    /// Units with numbers above this one, their chunks and commands, of a run that has ended and was swept. Conflict if there is
+    /// no such run.
+    DeleteUnits(ThisRun, UnitNumber),
     /// Everything about a run that has ended and was swept. Conflict if there is no such run.
-    DeleteRun(RunId),
+    DeleteRun(ThisRun),
     /// What a run has measured, beside what is known. Never a conflict.
     AddPace(Box<PaceRow>),
     /// What was measured last before this.
@@ -741,6 +772,17 @@ pub trait Store: Send + Sync {
 
     /// Counts over the commands of a run. Reads all of them.
     async fn command_counts(&self, run: &RunId) -> Result<CommandCounts, StoreError>;
+
+    /// Of these keys, those of files that an attempt at a listing has named. At most as many as a page of a listing has files.
+    async fn listed_files(
+        &self,
+        run: &RunId,
+        attempt: AttemptNumber,
+        keys: &[String],
+    ) -> Result<Vec<String>, StoreError>;
+
+    /// Whether anything is kept of what listings of a run have named.
+    async fn has_listed_files(&self, run: &RunId) -> Result<bool, StoreError>;
 
     /// Of the files of a table with these keys, those that are loaded. At most as many keys as a page of a listing has files.
     async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError>;

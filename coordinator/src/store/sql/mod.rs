@@ -5,6 +5,7 @@
 
 mod batches;
 mod credentials;
+mod listed;
 mod loaded;
 mod looks;
 mod paces;
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use batches::Batches;
 use ferry_common::{
     clock::Millis,
-    id::{NodeId, RunId, UnitNumber},
+    id::{AttemptNumber, NodeId, RunId, UnitNumber},
 };
 use rows::{count, id_of, read_chunk, read_command, read_counters, read_node, read_run, read_unit, signed};
 use sqlx::{
@@ -197,6 +198,7 @@ fn migrator() -> Migrator {
     let loaded = include_str!("migrations/0008_loaded.sql").into_sql_str();
     let paces = include_str!("migrations/0010_paces.sql").into_sql_str();
     let schedule_runs = include_str!("migrations/0011_schedule_runs.sql").into_sql_str();
+    let listed = include_str!("migrations/0012_listed.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "first".into(), MigrationType::Simple, first, false),
         Migration::new(2, "scopes".into(), MigrationType::Simple, scopes, false),
@@ -208,6 +210,7 @@ fn migrator() -> Migrator {
         Migration::new(8, "loaded".into(), MigrationType::Simple, loaded, false),
         Migration::new(10, "paces".into(), MigrationType::Simple, paces, false),
         Migration::new(11, "schedule runs".into(), MigrationType::Simple, schedule_runs, false),
+        Migration::new(12, "listed".into(), MigrationType::Simple, listed, false),
     ])
 }
 
@@ -423,6 +426,19 @@ impl Store for SqlStore {
             }
         }
         Ok(counts)
+    }
+
+    async fn listed_files(
+        &self,
+        run: &RunId,
+        attempt: AttemptNumber,
+        keys: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        self.listed_of(run, attempt, keys).await
+    }
+
+    async fn has_listed_files(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.any_listed(run).await
     }
 
     async fn loaded_files(&self, sink: &str, keys: &[String]) -> Result<Vec<LoadedFile>, StoreError> {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{ChunkRow, CommandRow, NodeRow, Numbers, RunRow, StoreError, UnitRow, Write},
-    loaded,
+    listed, loaded,
     paces::{add_pace, forget_paces},
     rows::{json, signed},
 };
@@ -20,11 +20,11 @@ fn is_collision(error: &sqlx::Error) -> bool {
 }
 
 /// A write of exactly one row: none means that the row is another than was read.
-fn one_row(done: &AnyQueryResult) -> Result<(), StoreError> {
+pub(super) fn one_row(done: &AnyQueryResult) -> Result<(), StoreError> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
 }
 
-fn inserted(result: Result<AnyQueryResult, sqlx::Error>, rows: usize) -> Result<(), StoreError> {
+pub(super) fn inserted(result: Result<AnyQueryResult, sqlx::Error>, rows: usize) -> Result<(), StoreError> {
     match result {
         Err(e) if e.as_database_error().is_some_and(|d| d.is_unique_violation()) => Err(StoreError::Conflict),
         other => {
@@ -305,27 +305,32 @@ async fn apply_now(connection: &mut AnyConnection, write: &Write) -> Result<(), 
             sqlx::query(sql).bind(run.as_str()).bind(signed(after.0)).execute(connection).await?;
             Ok(())
         }
+        Write::InsertListed { run, attempt, keys } => listed::insert(connection, run, *attempt, keys).await,
+        Write::DeleteListed(run, limit) => listed::delete(connection, run, *limit).await,
         Write::DeleteUnits(run, after) => {
+            // An update, so that nobody takes the run's place before its units are gone.
+            let sql = "UPDATE runs SET is_live = 0 WHERE id = $1 AND submitted_ms = $2 AND is_live = 0";
+            let held = sqlx::query(sql).bind(run.id.as_str()).bind(run.submitted.0).execute(&mut *connection).await?;
+            one_row(&held)?;
             for (table, number) in [("units", "number"), ("chunks", "unit"), ("commands", "unit")] {
-                let sql = format!(
-                    "DELETE FROM {table} WHERE run_id = $1 AND {number} > $2 \
-                     AND EXISTS (SELECT 1 FROM runs WHERE id = $1 AND is_live = 0)"
-                );
-                let query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(signed(after.0));
+                let sql = format!("DELETE FROM {table} WHERE run_id = $1 AND {number} > $2");
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(run.id.as_str()).bind(signed(after.0));
                 query.execute(&mut *connection).await?;
             }
             Ok(())
         }
         Write::DeleteRun(run) => {
-            let sql = "DELETE FROM runs WHERE id = $1 AND is_live = 0";
-            one_row(&sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?)?;
+            let sql = "DELETE FROM runs WHERE id = $1 AND submitted_ms = $2 AND is_live = 0";
+            let query = sqlx::query(sql).bind(run.id.as_str()).bind(run.submitted.0);
+            one_row(&query.execute(&mut *connection).await?)?;
             for sql in [
                 "DELETE FROM units WHERE run_id = $1",
                 "DELETE FROM chunks WHERE run_id = $1",
                 "DELETE FROM commands WHERE run_id = $1",
+                "DELETE FROM listed_files WHERE run_id = $1",
                 "DELETE FROM loading_runs WHERE run_id = $1",
             ] {
-                sqlx::query(sql).bind(run.as_str()).execute(&mut *connection).await?;
+                sqlx::query(sql).bind(run.id.as_str()).execute(&mut *connection).await?;
             }
             Ok(())
         }
