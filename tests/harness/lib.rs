@@ -28,7 +28,7 @@ pub use issuer::Issuer;
 pub use metadata_service::MetadataService;
 pub use pods::{Host, Manifests, Pod, Workload};
 pub use postgres::Postgres;
-pub use program::{Program, ferry, ferry_path, free_port, python, query, repository, tools};
+pub use program::{Program, ferry, ferry_path, free_port, python, python_in, query, repository, tools};
 pub use relay::{Relay, Weather};
 pub use secrets::{Place, leaks};
 pub use secured::{Secured, SecuredOptions};

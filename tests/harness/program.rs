@@ -86,7 +86,15 @@ pub fn query(endpoint: &str, text: &str) -> Vec<serde_json::Value> {
 /// # Panics
 /// When it fails.
 pub fn python(program: &str, arguments: &[&str]) -> serde_json::Value {
-    let output = Command::new(tools().join("venv/bin/python"))
+    python_in("venv", program, arguments)
+}
+
+/// The same with the packages of another environment below the tools.
+///
+/// # Panics
+/// When it fails.
+pub fn python_in(environment: &str, program: &str, arguments: &[&str]) -> serde_json::Value {
+    let output = Command::new(tools().join(environment).join("bin/python"))
         .arg(repository().join("tests/scenarios").join(program))
         .args(arguments)
         .output()
