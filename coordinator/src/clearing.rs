@@ -289,4 +289,4 @@ pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>, is_in_doubt: boo
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

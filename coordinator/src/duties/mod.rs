@@ -31,3 +31,6 @@ pub(crate) fn start(core: Arc<Core>, shutdown: CancellationToken) -> impl Future
     duties.spawn(runs::drive_all(core, shutdown));
     async move { while duties.join_next().await.is_some() {} }
 }
+
+#[cfg(test)]
+mod tests;
