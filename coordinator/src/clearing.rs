@@ -31,7 +31,9 @@ const UNITS_AT_ONCE: u32 = 50;
 /// Files whose reasons a warning tells.
 const REASONS_MAX: usize = 5;
 /// How long nodes renew the lease of one page. A second is usual; where a file system hangs, its node lives, and would for ever.
-const PAGE_TIME_MAX: Duration = Duration::from_secs(600);
+pub(crate) const PAGE_TIME_MAX: Duration = Duration::from_secs(1_200);
+/// Why files are left that nodes had in hand.
+pub(crate) const SILENCE: &str = "nodes that took them went silent, or their file system did not answer";
 /// Longest reason of a node that is kept.
 const REASON_CHARS_MAX: usize = 300;
 
@@ -42,6 +44,7 @@ struct Page {
 }
 
 /// Whether nodes of an integration runtime may change their sources.
+#[derive(PartialEq)]
 pub(crate) enum Permission {
     /// One may.
     Given,

@@ -182,9 +182,17 @@ impl Schedule {
         Ok(self.next_end(after)?.map(|end| (Window { start: after, end }, end.plus(delay))))
     }
 
-    /// The next windows as they follow each other, so many at most, and when the run of each begins.
-    pub(crate) fn next_few(&self, after: Millis, count_max: usize) -> Result<Vec<(Window, Millis)>, Failure> {
-        let mut windows: Vec<(Window, Millis)> = Vec::new();
+    /// The next windows as they follow each other, so many at most, and when the run of each begins. What is overdue comes first,
+    /// in one window where `catchUp` says so.
+    pub(crate) fn next_few(
+        &self,
+        after: Millis,
+        now: Millis,
+        count_max: usize,
+    ) -> Result<Vec<(Window, Millis)>, Failure> {
+        let delay = self.delay()?;
+        let overdue = self.due(after, now)?.map(|window| (window, window.end.plus(delay)));
+        let mut windows: Vec<_> = overdue.into_iter().collect();
         while windows.len() < count_max {
             let reached = windows.last().map_or(after, |(window, _)| window.end);
             let Some(next) = self.next(reached)? else { break };
@@ -405,11 +413,27 @@ mod tests {
     fn the_windows_to_come_end_where_the_schedule_does() {
         let end = json!("2026-11-23T12:30:00Z");
         let schedule = schedule(&[("interval", json!("1h")), ("delay", json!("5m")), ("endTime", end)]).unwrap();
-        let windows = |count_max| schedule.next_few(at("2026-11-23T10:00:00Z"), count_max).unwrap();
+        let reached = at("2026-11-23T10:00:00Z");
+        let windows = |count_max| schedule.next_few(reached, at("2026-11-23T10:01:00Z"), count_max).unwrap();
         let first = Window { start: at("2026-11-23T10:00:00Z"), end: at("2026-11-23T11:00:00Z") };
         let second = Window { start: at("2026-11-23T11:00:00Z"), end: at("2026-11-23T12:00:00Z") };
         assert_eq!(windows(1), [(first, at("2026-11-23T11:05:00Z"))]);
         assert_eq!(windows(5), [(first, at("2026-11-23T11:05:00Z")), (second, at("2026-11-23T12:05:00Z"))]);
+    }
+
+    #[test]
+    fn overdue_windows_are_shown_as_they_will_be_run() {
+        for (catch_up, expected) in [
+            ("all", [("10:00", "11:00"), ("11:00", "12:00"), ("12:00", "13:00")]),
+            ("merge", [("10:00", "13:00"), ("13:00", "14:00"), ("14:00", "15:00")]),
+            ("skip", [("12:00", "13:00"), ("13:00", "14:00"), ("14:00", "15:00")]),
+        ] {
+            let schedule = schedule(&[("interval", json!("1h")), ("catchUp", json!(catch_up))]).unwrap();
+            let clock = |time: &str| at(&format!("2026-11-23T{time}:00Z"));
+            let windows = schedule.next_few(clock("10:00"), clock("13:30"), 3).unwrap();
+            let expected = expected.map(|(start, end)| Window { start: clock(start), end: clock(end) });
+            assert_eq!(windows.iter().map(|(window, _)| *window).collect::<Vec<_>>(), expected, "{catch_up}");
+        }
     }
 
     #[test]

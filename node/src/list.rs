@@ -21,7 +21,7 @@ use ferry_common::{
 use std::{
     fs, io,
     io::{BufRead as _, Read as _},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 use tokio::sync::mpsc;
@@ -216,7 +216,9 @@ impl<'a> Listing<'a> {
     /// A file that the settings name, not a pattern.
     fn add_named(&mut self, name: &str, key: &str) -> Result<(), Failure> {
         self.check_stop()?;
-        let path = self.folder.join(name);
+        // `a.csv` and `./a.csv` are one file.
+        let name: PathBuf = Path::new(name).components().filter(|part| *part != Component::CurDir).collect();
+        let path = self.folder.join(&name);
         let text = unicode(&path)?;
         let real = match self.roots.resolve(&text) {
             Err(ReadError::Missing { path }) => {
@@ -230,7 +232,7 @@ impl<'a> Listing<'a> {
             return Err(Failure::settings(Code::FileMissing, format!("{key} names {text}, which is no file")));
         }
         self.found += 1;
-        self.add(&path, Path::new(name), &metadata)
+        self.add(&path, &name, &metadata)
     }
 
     fn add_listed(&mut self, list: &str) -> Result<(), Failure> {

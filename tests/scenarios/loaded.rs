@@ -193,36 +193,54 @@ async fn two_runs_of_one_table_wait_for_each_other_though_two_coordinators_see_t
     assert!(cluster.look("two").await.unwrap()["waitsFor"].is_null());
 }
 
-#[tokio::test]
-async fn a_file_of_which_a_blob_was_delivered_twice_does_not_count_as_loaded() {
-    let fault = "slow:200:1".to_owned();
-    let options = ClusterOptions { nodes: 1, queued: true, fault, ..ClusterOptions::default() };
-    let cluster = Cluster::start(options).await;
-    write_six(&cluster);
-    let mut activity = activity(&cluster);
+/// Begins a queued run, and delivers one of its blobs once more than the service did. Returns the activity and the blob's tag.
+async fn with_a_doubled_blob(cluster: &Cluster, run: &str) -> (Value, String) {
+    write_six(cluster);
+    let mut activity = activity(cluster);
     activity["sink"]["ingestion"] = json!("queued");
-    cluster.submit("doubled", &activity).await;
+    cluster.submit(run, &activity).await;
     let is_confirmed = |run: &Value| run["ingest"]["commandsDone"].as_u64() >= Some(1) || run["isFinal"] == true;
-    cluster.until("doubled", "a blob is ingested", is_confirmed).await;
+    cluster.until(run, "a blob is ingested", is_confirmed).await;
 
-    // The service delivers a confirmed blob once more.
-    let report = cluster.report("doubled").await.unwrap();
+    let report = cluster.report(run).await.unwrap();
     let commands = report["ingest"].as_array().unwrap();
     let done = commands.iter().find(|command| command["state"] == "Confirmed").unwrap_or_else(|| panic!("{report:#}"));
-    let tag = done["tag"].as_str().unwrap();
+    let tag = done["tag"].as_str().unwrap().to_owned();
     let blob = cluster.source().with_file_name("blob.csv");
     fs::write(&blob, "7000\n").unwrap();
     let properties = format!("(format='csv', tags='[\"{tag}\"]')");
     cluster.query(&format!(".ingest into table N ('{}') with {properties}", blob.display()));
+    (activity, tag)
+}
 
+fn queued_and_slow() -> ClusterOptions {
+    ClusterOptions { nodes: 1, queued: true, fault: "slow:200:1".to_owned(), ..ClusterOptions::default() }
+}
+
+#[tokio::test]
+async fn a_file_of_which_a_blob_was_delivered_twice_does_not_count_as_loaded() {
+    let cluster = Cluster::start(queued_and_slow()).await;
+    let (activity, tag) = with_a_doubled_blob(&cluster, "doubled").await;
     let report = cluster.finish("doubled").await;
     assert_eq!(report["status"], "Failed", "{report:#}");
     let told = report["errors"].to_string();
-    assert!(told.contains("RowCountMismatch") && told.contains(tag), "{told}");
+    assert!(told.contains("RowCountMismatch") && told.contains(&tag), "{told}");
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("in part") && warnings.contains("the next run loads them whole"), "{warnings}");
 
     cluster.query(".drop extents from N");
     let (report, skipped) = copy(&cluster, "again", &activity).await;
     assert_eq!((&report["rowsCopied"], skipped), (&json!(1_000), 5), "that file alone is loaded again: {report:#}");
+}
+
+#[tokio::test]
+async fn a_cancelled_run_counts_its_rows_once_more_too() {
+    let cluster = Cluster::start(queued_and_slow()).await;
+    with_a_doubled_blob(&cluster, "doubled").await;
+    let output = ferry(&["runs", "cancel", "doubled", "--coordinator", &cluster.api()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = cluster.finish("doubled").await;
+    assert_eq!(report["status"], "Cancelled", "{report:#}");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("in part") && warnings.contains("the next run loads them whole"), "{warnings}");
 }

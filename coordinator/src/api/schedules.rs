@@ -86,16 +86,16 @@ pub(super) struct SchedulesView {
 }
 
 /// The next windows, so many at most. A schedule that is paused has none, nor has one whose rule cannot be followed.
-fn next_windows(row: &ScheduleRow, count_max: usize) -> Vec<NextWindowView> {
+fn next_windows(row: &ScheduleRow, now: Millis, count_max: usize) -> Vec<NextWindowView> {
     if row.is_paused {
         return Vec::new();
     }
-    let windows = row.schedule.next_few(row.reached, count_max).unwrap_or_default();
+    let windows = row.schedule.next_few(row.reached, now, count_max).unwrap_or_default();
     windows.iter().map(NextWindowView::from).collect()
 }
 
 /// What the row tells by itself.
-fn view(row: &ScheduleRow) -> ScheduleView {
+fn view(row: &ScheduleRow, now: Millis) -> ScheduleView {
     let mut schedule = row.schedule.clone();
     if let Some(url) = schedule.activity.pointer_mut("/settings/webhook/url") {
         // The rest of the address may hold a token.
@@ -111,7 +111,7 @@ fn view(row: &ScheduleRow) -> ScheduleView {
         last_run: row.last.as_ref().map(|last| last.run.to_string()),
         last_run_state: None,
         last_window: row.last.as_ref().map(window),
-        next_window: next_windows(row, 1).pop(),
+        next_window: next_windows(row, now, 1).pop(),
         next_windows: None,
         failure: row.failure.as_ref().map(FailureView::from),
     }
@@ -124,8 +124,13 @@ async fn full_view(calendar: &Calendar, row: &ScheduleRow) -> Result<Json<Schedu
         Some(last) if last.is_submitted => calendar.core.store.run(&last.run).await?,
         _ => None,
     };
+    let now = calendar.core.now();
     let last_run_state = run.map(|run| run.state.name().to_owned());
-    Ok(Json(ScheduleView { last_run_state, next_windows: Some(next_windows(row, NEXT_WINDOWS)), ..view(row) }))
+    Ok(Json(ScheduleView {
+        last_run_state,
+        next_windows: Some(next_windows(row, now, NEXT_WINDOWS)),
+        ..view(row, now)
+    }))
 }
 
 /// Lists schedules.
@@ -137,7 +142,8 @@ async fn full_view(calendar: &Calendar, row: &ScheduleRow) -> Result<Json<Schedu
 )]
 pub(super) async fn list(State(calendar): State<Calendar>) -> Result<Json<SchedulesView>, Problem> {
     let rows = calendar.schedules.schedules().await?;
-    Ok(Json(SchedulesView { schedules: rows.iter().map(view).collect() }))
+    let now = calendar.core.now();
+    Ok(Json(SchedulesView { schedules: rows.iter().map(|row| view(row, now)).collect() }))
 }
 
 async fn find(calendar: &Calendar, name: &str) -> Result<ScheduleRow, Problem> {

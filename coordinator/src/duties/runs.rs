@@ -230,6 +230,8 @@ struct Driver {
     is_listing_forgotten: bool,
     /// Since when no node that is there may delete or move files.
     forbidden_since: Option<tokio::time::Instant>,
+    /// Since when nobody takes files again that a silent node had, though nodes are there that may.
+    untaken_since: Option<tokio::time::Instant>,
     finish: Finish,
     end_seen: Option<tokio::time::Instant>,
     /// Since when this program drives the run.
@@ -255,6 +257,7 @@ impl Driver {
             has_dropped: false,
             is_listing_forgotten: false,
             forbidden_since: None,
+            untaken_since: None,
             finish: Finish::default(),
             end_seen: None,
         }
@@ -623,14 +626,18 @@ impl Driver {
         let is_stopped = run.clearing.as_ref().is_some_and(|clearing| clearing.is_stopped);
         let why_rest = match &source.state {
             UnitState::Ingested | UnitState::Dropped => None,
-            UnitState::Failed { failure } if failure.code == Code::LeaseExpired => {
-                Some("nodes that took them went silent, or their file system did not answer".to_owned())
-            }
+            UnitState::Failed { failure } if failure.code == Code::LeaseExpired => Some(clearing::SILENCE.to_owned()),
             UnitState::Failed { failure } | UnitState::Skipped { failure } => Some(failure.message.clone()),
-            UnitState::Leased { .. } | UnitState::Staged { .. } => return Ok(Next::Wait(LOOK_INTERVAL)),
+            UnitState::Leased { .. } | UnitState::Staged { .. } => {
+                self.untaken_since = None;
+                return Ok(Next::Wait(LOOK_INTERVAL));
+            }
             UnitState::Pending { .. } if is_stopped => Some("the run was asked to end".to_owned()),
             UnitState::Pending { .. } => {
-                let Some(why) = self.forbidden_for_long(run).await? else { return Ok(Next::Wait(LOOK_INTERVAL)) };
+                let was_silent = source.last_failure.as_ref().is_some_and(|failure| failure.code == Code::LeaseExpired);
+                let Some(why) = self.untaken_for_long(run, was_silent).await? else {
+                    return Ok(Next::Wait(LOOK_INTERVAL));
+                };
                 Some(why)
             }
         };
@@ -655,13 +662,21 @@ impl Driver {
     }
 
     /// Why no node will take the files, if that has been so for long. Without any node the run waits, as for everything.
-    async fn forbidden_for_long(&mut self, run: &RunRow) -> Result<Option<String>, ChangeError> {
+    async fn untaken_for_long(&mut self, run: &RunRow, was_silent: bool) -> Result<Option<String>, ChangeError> {
         let runtime = &run.activity.source.connect_via;
-        let Permission::Refused(nodes) = self.core.may_change_sources(runtime).await? else {
+        let permission = self.core.may_change_sources(runtime).await?;
+        let now = tokio::time::Instant::now();
+        let Permission::Refused(nodes) = permission else {
             self.forbidden_since = None;
-            return Ok(None);
+            // What hangs keeps its slot: the nodes that are there may have none left.
+            if !was_silent || permission != Permission::Given {
+                self.untaken_since = None;
+                return Ok(None);
+            }
+            let since = *self.untaken_since.get_or_insert(now);
+            return Ok((since.elapsed() >= clearing::PAGE_TIME_MAX).then(|| clearing::SILENCE.to_owned()));
         };
-        let since = *self.forbidden_since.get_or_insert_with(tokio::time::Instant::now);
+        let since = *self.forbidden_since.get_or_insert(now);
         Ok((since.elapsed() >= PERMISSION_PATIENCE).then(|| clearing::refusal(runtime, &nodes)))
     }
 
@@ -773,6 +788,16 @@ impl Driver {
             Err(failure) if self.passes_on(&failure) => return Ok(Next::Done),
             Err(failure) => {
                 tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message)
+            }
+        }
+        if finishes
+            && let Some(ingester) = &mut self.ingester
+            && let Err(error) = ingester.recount(run).await?
+        {
+            self.recounts_failed += 1;
+            tracing::warn!(run = %self.id, "rows could not be counted once more: {}", judged(&error).message);
+            if self.recounts_failed < RECOUNTS_MAX {
+                return Ok(Next::Wait(backoff(self.recounts_failed, 0.5)));
             }
         }
         let in_part = loaded::put_down_rest(&self.core, run).await?;

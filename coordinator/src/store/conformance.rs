@@ -168,6 +168,12 @@ async fn id_taken_anew(store: &dyn Store) {
     assert!(store.has_listed_files(&id).await.unwrap());
     store.commit(vec![forget(&new)]).await.unwrap();
     assert!(!store.has_listed_files(&id).await.unwrap(), "what it had goes with it");
+    // An older program forgets a run and leaves what it does not know.
+    let left = Write::InsertListed { run: id.clone(), attempt: AttemptNumber(1), keys: vec!["k".to_owned()] };
+    store.commit(vec![left]).await.unwrap();
+    store.commit(vec![Write::InsertRun(Box::new(new.clone()))]).await.unwrap();
+    assert!(!store.has_listed_files(&id).await.unwrap(), "a new run begins with nothing");
+    store.commit(vec![forget(&new)]).await.unwrap();
 }
 
 /// One attempt at a listing names a file once.

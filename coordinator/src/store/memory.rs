@@ -119,7 +119,10 @@ impl Tables {
 
     fn apply(&mut self, write: Write) -> Result<(), StoreError> {
         match write {
-            Write::InsertRun(run) => insert(&mut self.runs, run.id.clone(), RunRow { revision: 1, ..*run }),
+            Write::InsertRun(run) => {
+                self.listed.retain(|(of, ..)| *of != run.id);
+                insert(&mut self.runs, run.id.clone(), RunRow { revision: 1, ..*run })
+            }
             Write::UpdateRun(run) => {
                 let old = self.runs.get_mut(&run.id).filter(|old| old.revision == run.revision);
                 let old = old.ok_or(StoreError::Conflict)?;

@@ -50,10 +50,14 @@ async fn insert_run(connection: &mut AnyConnection, run: &RunRow) -> Result<(), 
             .bind(is_live(run))
             .bind(run.times.submitted.0)
             .bind(json("runs", run)?)
-            .execute(connection)
+            .execute(&mut *connection)
             .await,
         1,
-    )
+    )?;
+    // An older program that forgot a run of this id knew nothing of them.
+    let sql = "DELETE FROM listed_files WHERE run_id = $1";
+    sqlx::query(sql).bind(run.id.as_str()).execute(connection).await?;
+    Ok(())
 }
 
 async fn update_run(connection: &mut AnyConnection, run: &RunRow) -> Result<(), StoreError> {
