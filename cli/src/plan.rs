@@ -7,7 +7,7 @@ use crate::{
     progress, runs,
 };
 use clap::Args;
-use ferry_common::{activity::Activity, id::RunId};
+use ferry_common::{activity::Activity, failure::plural, id::RunId};
 use ferry_node::read::Roots;
 use serde_json::{Value, json};
 use std::{
@@ -201,6 +201,7 @@ fn facts(plan: &Value) -> Vec<(&'static str, String)> {
     const UNKNOWN: &str = "not known";
     let number = |path: &str| plan.pointer(path).and_then(Value::as_u64);
     let counted = |path: &str| number(path).map_or(UNKNOWN.to_owned(), count);
+    let several = |path: &str, noun: &str| format!("{} {}", counted(path), plural(number(path).unwrap_or(0), noun));
     let sized = |path: &str| number(path).map_or(UNKNOWN.to_owned(), bytes);
     let timed = |path: &str| plan.pointer(path).and_then(Value::as_f64).map_or(UNKNOWN.to_owned(), seconds_text);
     let about = |text: String| if text == UNKNOWN { text } else { format!("about {text}") };
@@ -231,10 +232,10 @@ fn facts(plan: &Value) -> Vec<(&'static str, String)> {
         (
             "stage 1, copy",
             format!(
-                "{} with {} slots; {} nodes are ready",
+                "{} with {}; {} ready",
                 about(timed("/estimate/stage1Seconds")),
-                counted("/estimate/slots"),
-                counted("/estimate/nodesReady")
+                several("/estimate/slots", "slot"),
+                several("/estimate/nodesReady", "node")
             ),
         ),
         ("stage 2, ingest", about(timed("/estimate/stage2Seconds")) + &stage2_basis(plan)),
@@ -249,7 +250,8 @@ fn stage2_basis(plan: &Value) -> String {
     let stage2 = &plan["estimate"]["stage2"];
     match stage2["basis"].as_str() {
         Some("measured") => {
-            format!(", measured in {} commands", count(stage2["measuredCommands"].as_u64().unwrap_or(0)))
+            let commands = stage2["measuredCommands"].as_u64().unwrap_or(0);
+            format!(", measured in {} {}", count(commands), plural(commands, "command"))
         }
         Some(_) => ", assumed, not measured".to_owned(),
         None => String::new(),
@@ -281,7 +283,7 @@ fn remarks(plan: &Value) -> Vec<(&'static str, String)> {
             remarks.push(("a run would send", command.to_owned()));
         }
     }
-    remarks.extend(list(&plan["warnings"]).iter().map(|text| ("note", cell(text))));
+    remarks.extend(list(&plan["warnings"]).iter().map(|text| ("warning", cell(text))));
     remarks.extend(list(&plan["advice"]).iter().map(|text| ("advice", cell(text))));
     remarks
 }
@@ -319,7 +321,7 @@ mod tests {
         assert_eq!(fact("files"), "1,200, 5.0 MB");
         assert_eq!(fact("chunks"), "not known");
         assert_eq!(fact("rows"), "about 10");
-        assert_eq!(fact("stage 1, copy"), "about 1h 2m 5s with 2 slots; 1 nodes are ready");
+        assert_eq!(fact("stage 1, copy"), "about 1h 2m 5s with 2 slots; 1 node ready");
         assert_eq!(fact("stage 2, ingest"), "not known");
         assert_eq!(fact("listing"), "not known");
         assert_eq!(fact("staged as"), "csv, passThrough: because");
@@ -348,7 +350,7 @@ mod tests {
             ("source columns that go nowhere", "x, y"),
             ("table", "there is none"),
             ("a run would send", ".create-merge table T (a:long)"),
-            ("note", "w"),
+            ("warning", "w"),
         ];
         assert_eq!(remarks, expected.map(|(name, text)| (name, text.to_owned())));
     }

@@ -18,7 +18,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 #[derive(Args)]
 #[command(after_help = "Examples:
   ferry coordinator --store sqlite:ferry.db
-  ferry coordinator --grpc 0.0.0.0:7400 --http 0.0.0.0:7480 --tls /etc/ferry/tls --store postgres://ferry@db/ferry")]
+  ferry coordinator --grpc 0.0.0.0:7400 --http 0.0.0.0:7480 --tls /var/lib/ferry/coordinator/tls \\
+    --store postgres://ferry@db/ferry")]
 pub(crate) struct CoordinatorArgs {
     /// Where nodes dial in.
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
@@ -182,7 +183,7 @@ pub(crate) struct NodeArgs {
     /// moveFilesAfterCompletion), below --allow-root and nowhere else.
     #[arg(long, env = "FERRY_NODE_ALLOW_SOURCE_CHANGES")]
     allow_source_changes: bool,
-    /// Folder for scratch files. No format needs any yet; it must exist and be writable.
+    /// Folder for scratch files. Nothing needs any yet: the node only checks at its start that it can write there.
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
     /// Send no more than this to staging: bytes a second such as 20M, or rates by local time such as
@@ -282,7 +283,8 @@ pub(crate) struct LocalAdxArgs {
     #[arg(long, value_name = "ROLE")]
     role: Vec<Role>,
     /// What shall go wrong, for tests: KIND[:TIMES[:SECONDS]], joined by commas. Kinds: throttle, error, lost-answer,
-    /// hang, op-throttle, op-error, op-abandon, op-forget, slow.
+    /// hang, op-throttle, op-error, op-abandon, op-forget, slow, publish-throttle, publish-error,
+    /// publish-lost-answer.
     #[arg(long, default_value = "", value_name = "SPEC")]
     fault: String,
 }

@@ -6,9 +6,12 @@ use crate::{
     plan, progress, summary, watch,
 };
 use clap::{Args, Subcommand};
-use ferry_common::{activity::Activity, id::RunId};
+use ferry_common::{activity::Activity, address::path_encoded, id::RunId};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+
+/// Runs that are asked for at once, so that an answer takes little time.
+const PAGE_RUNS_MAX: usize = 200;
 
 /// `ferry run`
 #[derive(Args)]
@@ -49,11 +52,10 @@ pub(crate) struct RunsArgs {
 #[derive(Subcommand)]
 enum RunsCommand {
     /// The newest runs.
-    #[command(after_help = "Example: ferry runs list --output json")]
-    List {
-        #[command(flatten)]
-        coordinator: CoordinatorArg,
-    },
+    #[command(after_help = "Examples:
+  ferry runs list --output json
+  ferry runs list --schedule hourly --limit 500")]
+    List(ListArgs),
     /// One run as it is now.
     #[command(after_help = "Example: ferry runs show taxi-2025-01")]
     Show(OneRun),
@@ -73,6 +75,18 @@ enum RunsCommand {
   ferry runs report taxi-2025-01 --output json
   ferry runs report taxi-2025-01 --ledger")]
     Report(ReportArgs),
+}
+
+#[derive(Args)]
+struct ListArgs {
+    #[command(flatten)]
+    coordinator: CoordinatorArg,
+    /// So many at most, the newest first.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    limit: u32,
+    /// Only runs of this schedule, which may be gone.
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<String>,
 }
 
 #[derive(Args)]
@@ -168,12 +182,18 @@ async fn follow(api: &Api, id: &str, is_plain: bool, output: OutputFormat) -> Re
 
 pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), CliError> {
     match args.command {
-        RunsCommand::List { coordinator } => {
-            let list = Api::new(&coordinator)?.get("/runs").await?;
-            if output == OutputFormat::Json {
-                return output::json(&list["runs"]);
+        RunsCommand::List(args) => {
+            let limit = args.limit as usize;
+            // One more than is shown tells whether there are more.
+            let mut runs = newest_runs(&args, limit.saturating_add(1)).await?;
+            if runs.len() > limit {
+                runs.truncate(limit);
+                message("ferry: there are older runs; --limit N shows more");
             }
-            let rows = list["runs"].as_array().into_iter().flatten().map(|run| {
+            if output == OutputFormat::Json {
+                return output::json(&runs);
+            }
+            let rows = runs.iter().map(|run| {
                 let number = |path: &str| count(run.pointer(path).and_then(Value::as_u64).unwrap_or(0));
                 let is_plan = if run["isDry"] == true { " (plan)" } else { "" };
                 vec![
@@ -210,6 +230,25 @@ pub(crate) async fn runs(args: RunsArgs, output: OutputFormat) -> Result<(), Cli
         RunsCommand::Report(ReportArgs { one, ledger: false }) => {
             let report = Api::new(&one.coordinator)?.get(&format!("/runs/{}/report", one.run)).await?;
             if output == OutputFormat::Json { output::json(&report) } else { report_tables(&report) }
+        }
+    }
+}
+
+/// So many runs at most, the newest first, of as many pages as they take.
+async fn newest_runs(args: &ListArgs, wanted: usize) -> Result<Vec<Value>, CliError> {
+    let api = Api::new(&args.coordinator)?;
+    let schedule = args.schedule.as_ref().map(|name| format!("&schedule={}", path_encoded(name))).unwrap_or_default();
+    let mut runs = Vec::new();
+    let mut before = String::new();
+    loop {
+        let limit = (wanted - runs.len()).min(PAGE_RUNS_MAX);
+        let mut page = api.get(&format!("/runs?limit={limit}{schedule}{before}")).await?;
+        if let Some(more) = page["runs"].as_array_mut() {
+            runs.append(more);
+        }
+        match page["next"].as_str() {
+            Some(next) if runs.len() < wanted => before = format!("&before={}", path_encoded(next)),
+            _ => return Ok(runs),
         }
     }
 }
@@ -276,7 +315,7 @@ async fn show(one: &OneRun, output: OutputFormat) -> Result<(), CliError> {
         output::result(&format!("{name:15}  {value}"))?;
     }
     for warning in run["warnings"].as_array().into_iter().flatten() {
-        output::result(&format!("{:15}  {}", "note", cell(warning)))?;
+        output::result(&format!("{:15}  {}", "warning", cell(warning)))?;
     }
     Ok(())
 }

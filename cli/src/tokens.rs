@@ -62,7 +62,8 @@ struct CreateArgs {
 enum Role {
     /// Look at everything.
     Viewer,
-    /// Also submit and cancel runs, and drain nodes.
+    /// Also plan, submit and cancel runs, check activities, change and pause schedules, forget loaded files, and drain
+    /// nodes.
     Operator,
     /// Also make and revoke tokens, and revoke nodes.
     Admin,
@@ -150,7 +151,7 @@ pub(crate) struct TlsArgs {
 enum TlsCommand {
     /// Make a folder for `ferry coordinator --tls`, for several coordinators to share: ca.crt, ca.key, admin-token. What is
     /// there stays.
-    #[command(after_help = "Example: ferry tls create /etc/ferry/tls")]
+    #[command(after_help = "Example: ferry tls create /var/lib/ferry/coordinator/tls")]
     Create {
         /// The folder.
         folder: PathBuf,

@@ -198,6 +198,11 @@ pub fn backoff(failures: u32, spread: f64) -> Duration {
     doubled.min(BACKOFF_LAST).mul_f64(0.5 + 0.5 * spread.clamp(0.0, 1.0))
 }
 
+/// A noun in a message as its number asks for: `1 file`, `2 files`. The caller writes the number.
+pub fn plural(number: u64, noun: &str) -> String {
+    if number == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
 /// An error and its causes in one line.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -246,6 +251,11 @@ mod tests {
         assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
         assert_eq!(backoff(40, 1.0), BACKOFF_LAST);
         assert_eq!(backoff(40, 0.0), BACKOFF_LAST / 2);
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number| plural(number, "file")), ["files", "file", "files"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
 };
 use ferry_common::{
     activity::AfterCompletion,
-    failure::{Code, Failure},
+    failure::{Code, Failure, plural},
     id::{LeaseToken, RuntimeName, UnitNumber},
     unit::{AttemptKey, ClearWork, FileEnd, FileVersion, Scope},
 };
@@ -261,32 +261,31 @@ pub(crate) fn warnings_of(run: &RunRow, why_rest: Option<&str>, is_in_doubt: boo
         Some(AfterCompletion::Move(_)) => "moved",
         _ => "deleted",
     };
+    let in_place =
+        |files: u64| format!("{files} loaded source {} left in place instead of being {what}", plural(files, "file"));
     let mut warnings = Vec::new();
     if clearing.left > 0 {
         let more =
             if clearing.left > clearing.reasons.len() as u64 { "; and others, which the report names" } else { "" };
         let reasons = clearing.reasons.join("; ");
-        warnings.push(format!(
-            "{} source files were loaded and are left in place instead of being {what}: {reasons}{more}",
-            clearing.left
-        ));
+        warnings.push(format!("{}: {reasons}{more}", in_place(clearing.left)));
     }
     if clearing.gone > 0 {
         warnings.push(format!(
-            "{} source files were not there any more when they were to be {what}: somebody else took them, a node that was lost had \
-             {what} them, or a node does not see the folder",
-            clearing.gone
+            "{} source {} gone before being {what}: taken by somebody else, {what} by a node that was lost, or in a folder that a \
+             node does not see",
+            clearing.gone,
+            plural(clearing.gone, "file")
         ));
     }
     let loaded = run.totals.map_or(0, |totals| totals.units.files_done);
     let rest = loaded.saturating_sub(clearing.done + clearing.gone + clearing.left);
     if let Some(why) = why_rest.filter(|_| rest > 0) {
         let doubt = match is_in_doubt {
-            true => format!("; some of them may be {what}: a node that began with them did not say how far it came"),
+            true => format!("; some may be {what} all the same: a node that had begun did not say how far it came"),
             false => String::new(),
         };
-        let left = format!("{rest} source files were loaded and are left in place instead of being {what}");
-        warnings.push(format!("{left}: {why}{doubt}"));
+        warnings.push(format!("{}: {why}{doubt}", in_place(rest)));
     }
     warnings
 }

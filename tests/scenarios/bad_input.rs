@@ -120,12 +120,7 @@ async fn a_bad_file_is_told_with_its_name_and_place() {
     for (name, content, code, place) in [
         ("cut.csv.gz", packed[..packed.len() / 2].to_vec(), "CompressionCorrupt", "near byte".to_owned()),
         ("quote.csv", late("1,\"open\n2,b\n"), "UnclosedQuote", format!("line 20002 (byte {})", offset + 2)),
-        (
-            "ragged.csv",
-            late("1\n"),
-            "RaggedRow",
-            format!("line 20002 (byte {offset}) has 1 fields where 2 are expected"),
-        ),
+        ("ragged.csv", late("1\n"), "RaggedRow", format!("line 20002 (byte {offset}) has 1 field instead of 2")),
         (
             "bytes.csv",
             [late("1,"), vec![0xff, b'\n']].concat(),

@@ -135,7 +135,7 @@ async fn a_file_that_changed_since_it_was_listed_is_left_and_told_of() {
     assert_eq!(report["status"], "Succeeded", "{report:#}");
     assert_eq!(files(&cluster.source()), ["in/b.csv"]);
     assert_eq!(report["clearing"], json!({"filesDone": 1, "filesGone": 0, "filesLeft": 1}));
-    assert!(warnings(&report).contains("1 source files were loaded and are left in place"), "{report:#}");
+    assert!(warnings(&report).contains("1 loaded source file left in place"), "{report:#}");
     let left: Vec<_> = report["files"].as_array().unwrap().iter().filter(|f| f["leftInPlace"].is_string()).collect();
     assert_eq!(left.len(), 1, "{report:#}");
     assert_eq!(left[0]["relativePath"], "b.csv");

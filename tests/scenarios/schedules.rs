@@ -85,6 +85,14 @@ async fn each_window_has_one_run_though_two_coordinators_see_it_and_one_is_kille
     assert!(ids("schedule=hour").await.is_empty(), "no other schedule's");
     let second = format!("schedule=hourly&limit=1&before={}", all[0].as_str().unwrap());
     assert_eq!(ids(&second).await, all[1..2]);
+    let listed = ferry(&["runs", "list", "--schedule", "hourly", "--limit", "2", "--coordinator", &cluster.api()]);
+    let (told, shown_runs) = (String::from_utf8_lossy(&listed.stderr), String::from_utf8_lossy(&listed.stdout));
+    assert!(listed.status.success() && told.contains("there are older runs"), "{told}");
+    let is_shown: Vec<_> = all.iter().map(|id| shown_runs.contains(id.as_str().unwrap())).collect();
+    assert_eq!(is_shown, [true, true, false], "{shown_runs}");
+    let listed = ferry(&["runs", "list", "--limit", "3", "--coordinator", &cluster.api()]);
+    assert_eq!(String::from_utf8_lossy(&listed.stderr), "", "three runs are all that there are");
+    assert_eq!(ferry_json(&cluster, &["runs", "list", "--schedule", "hour"]), json!([]));
     assert!(shown["nextWindow"]["end"].is_string(), "{shown}");
     let paused = ferry_json(&cluster, &["schedules", "pause", "hourly"]);
     assert_eq!((&paused["isPaused"], &paused["nextWindow"]), (&json!(true), &Value::Null));

@@ -320,7 +320,7 @@ fn notes_of(model: &Model) -> Vec<(bool, String)> {
     if let Some(failure) = &run.sweep_failure {
         notes.push((true, told("staging is not swept", failure)));
     }
-    notes.extend(run.warnings.iter().rev().map(|warning| (false, format!("note: {warning}"))));
+    notes.extend(run.warnings.iter().rev().map(|warning| (false, format!("warning: {warning}"))));
     notes
 }
 

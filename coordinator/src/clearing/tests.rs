@@ -157,7 +157,7 @@ fn run(clearing: Clearing, files_done: u64) -> RunRow {
 fn files_that_are_left_are_told_with_their_number_and_first_reasons() {
     let gone = Clearing { done: 3, gone: 1, ..Clearing::NEW };
     let told = warnings_of(&run(gone, 4), Some("x"), false);
-    assert!(told.len() == 1 && told[0].starts_with("1 source files were not there any more"), "{told:?}");
+    assert!(told.len() == 1 && told[0].starts_with("1 source file gone before being deleted"), "{told:?}");
     let whole = Clearing { done: 4, ..Clearing::NEW };
     assert_eq!(warnings_of(&run(whole.clone(), 4), Some("x"), false), Vec::<String>::new());
 
@@ -165,15 +165,10 @@ fn files_that_are_left_are_told_with_their_number_and_first_reasons() {
     let told = warnings_of(&run(some, 6), None, false);
     assert_eq!(
         told,
-        [
-            "2 source files were loaded and are left in place instead of being deleted: a.csv: it was replaced; and others, \
-          which the report names"
-        ]
+        ["2 loaded source files left in place instead of being deleted: a.csv: it was replaced; and others, \
+          which the report names"]
     );
 
     let told = warnings_of(&run(whole, 10), Some("the run was asked to end"), false);
-    assert_eq!(
-        told,
-        ["6 source files were loaded and are left in place instead of being deleted: the run was asked to end"]
-    );
+    assert_eq!(told, ["6 loaded source files left in place instead of being deleted: the run was asked to end"]);
 }

@@ -24,7 +24,7 @@ use crate::{
 use ferry_common::{
     activity::Publish,
     clock::Millis,
-    failure::{Code, Failure, Fault, Retry, backoff},
+    failure::{Code, Failure, Fault, Retry, backoff, plural},
     id::{RunId, UnitNumber},
     staging,
     unit::FileVersion,
@@ -829,13 +829,17 @@ impl Driver {
                         true => "; files that are whole count as loaded: who drops their rows must `ferry loaded forget` them",
                         false => "",
                     };
-                    let stay = format!("{rows} rows of {commands} ingest commands stay in table {table}: {tags}{known}");
-                    row.warnings.push(stay);
+                    row.warnings.push(format!(
+                        "table {table} keeps {rows} {} of {commands} ingest {}: {tags}{known}",
+                        plural(rows, "row"),
+                        plural(commands, "command")
+                    ));
                 }
                 if in_flight > 0 {
                     row.warnings.push(format!(
-                        "{in_flight} ingest commands were still in flight when the cluster could not be asked any more; their rows \
-                         may be in table {table}: {tags}"
+                        "{in_flight} ingest {} still in flight when the cluster could not be asked any more, with rows that may \
+                         be in table {table}: {tags}",
+                        plural(in_flight, "command")
                     ));
                 }
             })

@@ -59,8 +59,6 @@ enum Values {
     /// Months, days, nanoseconds: of no fixed length.
     Interval(Vec<(i32, i32, i64)>),
     Text(Texts),
-    /// Bytes that are to be UTF-8.
-    BytesAsText(Bytes),
     Base64(Bytes),
     Guid(FixedSizeBinaryArray),
     List(Bounds, Box<CellWriter>),
@@ -162,9 +160,8 @@ fn is_uuid(field: &Field) -> bool {
 }
 
 impl Values {
-    fn of(array: &ArrayRef, field: &Field, binary_is_text: bool) -> Result<Self, ArrowError> {
-        let cells = |array: &ArrayRef, field: &Field| CellWriter::new(array, field, binary_is_text);
-        let bytes = |bytes: Bytes| if binary_is_text { Self::BytesAsText(bytes) } else { Self::Base64(bytes) };
+    fn of(array: &ArrayRef, field: &Field) -> Result<Self, ArrowError> {
+        let cells = CellWriter::new;
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
             DataType::Boolean => Self::Bool(array.as_boolean().values().clone()),
@@ -232,11 +229,11 @@ impl Values {
             DataType::Utf8 => Self::Text(Texts::Small(array.as_string::<i32>().clone())),
             DataType::LargeUtf8 => Self::Text(Texts::Large(array.as_string::<i64>().clone())),
             DataType::Utf8View => Self::Text(Texts::View(array.as_string_view().clone())),
-            DataType::Binary => bytes(Bytes::Small(array.as_binary::<i32>().clone())),
-            DataType::LargeBinary => bytes(Bytes::Large(array.as_binary::<i64>().clone())),
-            DataType::BinaryView => bytes(Bytes::View(array.as_binary_view().clone())),
+            DataType::Binary => Self::Base64(Bytes::Small(array.as_binary::<i32>().clone())),
+            DataType::LargeBinary => Self::Base64(Bytes::Large(array.as_binary::<i64>().clone())),
+            DataType::BinaryView => Self::Base64(Bytes::View(array.as_binary_view().clone())),
             DataType::FixedSizeBinary(16) if is_uuid(field) => Self::Guid(array.as_fixed_size_binary().clone()),
-            DataType::FixedSizeBinary(_) => bytes(Bytes::Fixed(array.as_fixed_size_binary().clone())),
+            DataType::FixedSizeBinary(_) => Self::Base64(Bytes::Fixed(array.as_fixed_size_binary().clone())),
             DataType::List(item) => {
                 let list = array.as_list::<i32>();
                 Self::List(Bounds::Small(list.offsets().clone()), Box::new(cells(list.values(), item)?))
@@ -301,9 +298,9 @@ impl Values {
 }
 
 impl CellWriter {
-    /// Prepares a column. `binary_is_text`: its bytes are UTF-8, where no type says so; else they become base64.
-    pub fn new(array: &ArrayRef, field: &Field, binary_is_text: bool) -> Result<Self, ArrowError> {
-        Ok(Self { nulls: array.nulls().cloned(), values: Values::of(array, field, binary_is_text)? })
+    /// Prepares a column. Bytes that no type calls text become base64.
+    pub fn new(array: &ArrayRef, field: &Field) -> Result<Self, ArrowError> {
+        Ok(Self { nulls: array.nulls().cloned(), values: Values::of(array, field)? })
     }
 
     /// The value of this row is null.
@@ -335,7 +332,6 @@ impl CellWriter {
             | Values::Guid(_) => true,
             Values::Dictionary(_, values) => values.is_plain(),
             Values::Text(_)
-            | Values::BytesAsText(_)
             | Values::Base64(_)
             | Values::List(..)
             | Values::Struct(_)
@@ -399,11 +395,6 @@ impl CellWriter {
             Values::Span(values, parts) => push_span(values[row], *parts, out),
             Values::Interval(values) => push_interval(values[row], out),
             Values::Text(texts) => out.extend_from_slice(texts.value(row).as_bytes()),
-            Values::BytesAsText(bytes) => {
-                let bytes = bytes.value(row);
-                out.extend_from_slice(bytes);
-                std::str::from_utf8(bytes).map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
-            }
             Values::Base64(bytes) => push_base64(bytes.value(row), out)?,
             Values::Guid(bytes) => push_guid(bytes.value(row), out),
             Values::Dictionary(keys, values) => return values.text(keys[row], out),
@@ -431,10 +422,6 @@ impl CellWriter {
             Values::Float(values) if values[row].is_finite() => self.text(row, out).map(drop),
             Values::Double(values) if values[row].is_finite() => self.text(row, out).map(drop),
             Values::Text(texts) => quote(texts.value(row), out),
-            Values::BytesAsText(bytes) => match std::str::from_utf8(bytes.value(row)) {
-                Ok(text) => quote(text, out),
-                Err(e) => Err(format!("holds a text that is not UTF-8 at its byte {}", e.valid_up_to())),
-            },
             Values::List(bounds, items) => {
                 out.push(b'[');
                 let range = bounds.of(row);

@@ -193,7 +193,7 @@ async fn bad_files_are_told_with_file_and_place() {
         ("cut.csv.gz", half[..half.len() / 2].to_vec(), Code::CompressionCorrupt, "cut.csv.gz is damaged or cut off"),
         ("not.csv.gz", b"n,t\n1,2\n".to_vec(), Code::FormatMismatch, ".gz, but the content is"),
         ("quote.csv", b"n,t\n1,a\n2,\"b\n3,c\n".to_vec(), Code::UnclosedQuote, "line 3 (byte 10)"),
-        ("ragged.csv", b"n,t\n1,a\n2\n".to_vec(), Code::RaggedRow, "line 3 (byte 8) has 1 fields where 2"),
+        ("ragged.csv", b"n,t\n1,a\n2\n".to_vec(), Code::RaggedRow, "line 3 (byte 8) has 1 field instead of 2"),
         ("bytes.csv", b"n,t\n1,\xff\n".to_vec(), Code::InvalidUtf8, "line 2 is not UTF-8 at byte 6"),
         ("twice.csv", b"n,n\n1,2\n".to_vec(), Code::MappingColumnMissing, "\"n\" twice"),
     ] {

@@ -137,7 +137,6 @@ pub struct ColumnReader<'r> {
     outs: Vec<(Out, Origin)>,
     /// The column with the date, and how it is written.
     day: Option<(usize, Option<DateFormat>)>,
-    binary_is_text: bool,
     skips: bool,
     /// Rows before the next one.
     row: u64,
@@ -196,7 +195,6 @@ impl<'r> ColumnReader<'r> {
             schema,
             outs,
             day: projection.day_field.and_then(place).map(|at| (at, projection.day_format)),
-            binary_is_text: false,
             skips: settings.skips,
             row: settings.first_row,
             loaded: None,
@@ -210,13 +208,6 @@ impl<'r> ColumnReader<'r> {
     #[must_use]
     pub fn judging_by(mut self, judge: &'r dyn Fn(io::Error) -> Failure) -> Self {
         self.judge = Some(judge);
-        self
-    }
-
-    /// Bytes that no type calls text are UTF-8 all the same; else they become base64.
-    #[must_use]
-    pub fn taking_binary_for_text(mut self) -> Self {
-        self.binary_is_text = true;
         self
     }
 
@@ -282,9 +273,7 @@ impl<'r> ColumnReader<'r> {
             return Err(ArrowError::SchemaError(message));
         }
         let columns = batch.columns().iter().zip(fields.iter());
-        let cells = columns
-            .map(|(array, field)| CellWriter::new(array, field, self.binary_is_text))
-            .collect::<Result<Vec<_>, _>>()?;
+        let cells = columns.map(|(array, field)| CellWriter::new(array, field)).collect::<Result<Vec<_>, _>>()?;
         let is_direct = |(out, from): &(Out, Origin)| match from {
             Origin::Column(at) => {
                 let fits = |kind| surely_fits(batch.column(*at).data_type(), kind);

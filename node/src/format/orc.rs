@@ -434,7 +434,7 @@ mod tests {
     }
 
     fn texts(array: ArrayRef) -> Vec<String> {
-        let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true), false).unwrap();
+        let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true)).unwrap();
         let text = |row| {
             let mut out = Vec::new();
             let has_text = cells.text(row, &mut out).unwrap();

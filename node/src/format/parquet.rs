@@ -543,8 +543,7 @@ impl AsIs {
             let batch = batch.map_err(|e| self.failure(e))?;
             for (place, out) in &outs {
                 let array = batch.column(*place);
-                let cells =
-                    CellWriter::new(array, schema.field(decoded[*place]), false).map_err(|e| self.failure(e))?;
+                let cells = CellWriter::new(array, schema.field(decoded[*place])).map_err(|e| self.failure(e))?;
                 let Some(check) = &out.check else { continue };
                 let fits = surely_fits(array.data_type(), check.kind) || *array.data_type() == DataType::Boolean;
                 if fits && cells.is_plain() {

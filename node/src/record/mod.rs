@@ -6,7 +6,7 @@ mod row;
 pub use batch::{BadRow, Batch, Staged};
 pub use row::{Row, write_field};
 
-use ferry_common::failure::{Code, Failure, Fault, Retry};
+use ferry_common::failure::{Code, Failure, Fault, Retry, plural};
 
 /// Longest record, in bytes. Azure Data Explorer fails a file with a longer one.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -45,7 +45,10 @@ pub enum FormatError {
         byte: u64,
     },
     /// Another width.
-    #[error("record on line {line} (byte {byte}) has {found} fields where {expected} are expected")]
+    #[error(
+        "record on line {line} (byte {byte}) has {found} {} instead of {expected}",
+        plural(u64::from(*.found), "field")
+    )]
     RaggedRow {
         /// Line where it begins.
         line: u64,

@@ -117,7 +117,7 @@ fn a_large_window_shows_the_curve_and_all_files() {
         "",
         "",
         " tried again after: StagingUnreachable: no connection",
-        " note: 2 columns were added",
+        " warning: 2 columns were added",
         " q close, run goes on   c cancel   up/down scroll   ? help",
     ]);
 }

@@ -196,6 +196,7 @@ fn migrator() -> Migrator {
     let pages = include_str!("migrations/0006_pages.sql").into_sql_str();
     let schedules = include_str!("migrations/0007_schedules.sql").into_sql_str();
     let loaded = include_str!("migrations/0008_loaded.sql").into_sql_str();
+    // No store has ever had a migration 9. Numbers are stored, so those that followed keep theirs.
     let paces = include_str!("migrations/0010_paces.sql").into_sql_str();
     let schedule_runs = include_str!("migrations/0011_schedule_runs.sql").into_sql_str();
     let listed = include_str!("migrations/0012_listed.sql").into_sql_str();

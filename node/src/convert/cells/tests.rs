@@ -11,8 +11,8 @@ use arrow::{
 };
 use std::sync::Arc;
 
-fn texts_of(array: ArrayRef, field: &Field, binary_is_text: bool) -> Vec<Option<Result<String, String>>> {
-    let cells = CellWriter::new(&array, field, binary_is_text).unwrap();
+fn texts_of(array: ArrayRef, field: &Field) -> Vec<Option<Result<String, String>>> {
+    let cells = CellWriter::new(&array, field).unwrap();
     (0..array.len())
         .map(|row| {
             let mut out = b"before".to_vec();
@@ -38,7 +38,7 @@ fn texts(array: impl Array + 'static) -> Vec<String> {
         Some(Ok(text)) => text,
         Some(Err(_)) => "!".to_owned(),
     };
-    texts_of(array, &field, false).into_iter().map(shown).collect()
+    texts_of(array, &field).into_iter().map(shown).collect()
 }
 
 #[test]
@@ -120,20 +120,17 @@ fn lengths_of_time_are_timespans() {
 }
 
 #[test]
-fn bytes_are_base64_text_or_guids() {
+fn bytes_are_base64_or_guids() {
     let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![b"a,b".as_slice(), &[0xff]]));
     let field = Field::new("c", DataType::Binary, true);
     let ok = |text: &str| Some(Ok(text.to_owned()));
-    assert_eq!(texts_of(bytes.clone(), &field, false), [ok("YSxi"), ok("/w==")]);
-    let as_text = texts_of(bytes, &field, true);
-    assert_eq!(as_text[0], ok("a,b"));
-    assert!(as_text[1].as_ref().is_some_and(Result::is_err));
+    assert_eq!(texts_of(bytes, &field), [ok("YSxi"), ok("/w==")]);
     let id = 0x74be_27de_1e4e_49d9_b579_fe0b_331d_3642_u128.to_be_bytes();
     let ids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([id].iter()).unwrap());
     let plain = Field::new("c", DataType::FixedSizeBinary(16), true);
-    assert_eq!(texts_of(ids.clone(), &plain, false), [ok("dL4n3h5OSdm1ef4LMx02Qg==")]);
+    assert_eq!(texts_of(ids.clone(), &plain), [ok("dL4n3h5OSdm1ef4LMx02Qg==")]);
     let uuid = plain.with_metadata([("ARROW:extension:name", "arrow.uuid")]);
-    assert_eq!(texts_of(ids, &uuid, false), [ok("74be27de-1e4e-49d9-b579-fe0b331d3642")]);
+    assert_eq!(texts_of(ids, &uuid), [ok("74be27de-1e4e-49d9-b579-fe0b331d3642")]);
 }
 
 #[test]
@@ -143,7 +140,7 @@ fn dictionaries_and_runs_give_their_values() {
     let nothing: DictionaryArray<Int32Type> = vec![None::<&str>, None].into_iter().collect();
     assert_eq!(texts(nothing), ["~", "~"]);
     let array: ArrayRef = Arc::new(dictionary);
-    let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true), false).unwrap();
+    let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true)).unwrap();
     assert_eq!(cells.borrowed(2), Some(b"b".as_slice()));
     assert_eq!(cells.borrowed(1), None);
 }
@@ -222,6 +219,6 @@ fn what_surely_fits_need_not_be_judged() {
 #[test]
 fn the_day_of_a_date_is_known() {
     let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), Some(86_400_000_000), None]));
-    let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true), false).unwrap();
+    let cells = CellWriter::new(&array, &Field::new("c", array.data_type().clone(), true)).unwrap();
     assert_eq!((cells.day(0), cells.day(1), cells.day(2)), (Some(-1), Some(1), None));
 }
