@@ -60,6 +60,7 @@ installed() {
   for file in system/ferry-coordinator.service system/ferry-node.service; do is "/usr/lib/systemd/$file" 644 root:root; done
   inside "$root" getent passwd ferry | grep -q ':/var/lib/ferry:.*nologin$' || fail "$case: the user ferry may sign in, or lives elsewhere"
   inside "$root" ferry --version | grep -q '^ferry ' || fail "$case: ferry does not run"
+  for file in copyright docs/install/operations.md docs/check.md; do is "/usr/share/doc/ferry/$file" 644 root:root; done
   # Nothing is started or enabled by installing.
   gone /etc/systemd/system/multi-user.target.wants/ferry-coordinator.service
   gone /etc/systemd/system/multi-user.target.wants/ferry-node.service

@@ -93,7 +93,7 @@ FERRY_BINARY=$folder/ferry bash deploy/release/twice.sh "$folder/out" >/dev/null
 (cd "$folder/out" && sha256sum --check --quiet ./*.sha256) || failed=1
 archive=$(echo "$folder"/out/ferry-*.tar.gz)
 tar -tzf "$archive" | sed 's#^[^/]*/##' | sort >"$folder/names"
-for name in ferry README.md ferry.cdx.json docs/install/one-host.md docs/failures.md deploy/systemd/ferry-node.service deploy/k8s/base/node.yaml \
+for name in ferry README.md LICENSE-MIT LICENSE-APACHE ferry.cdx.json docs/install/one-host.md docs/failures.md deploy/systemd/ferry-node.service deploy/k8s/base/node.yaml \
   completions/ferry.bash completions/ferry.zsh completions/ferry.fish man/man1/ferry.1; do
   grep -qx "$name" "$folder/names" || { echo "the archive has no $name"; failed=1; }
 done

@@ -156,6 +156,16 @@ for path in texts:
         if not (root / place[1:]).exists():
             findings.append(f"{path}: the package has no {place}")
 
+# Links of its documents lead to another one, or to what only the repository has.
+documents = root / "usr/share/doc/ferry"
+repository = re.compile(r"(?:docs/decisions|docs/ARCHITECTURE\.md|deploy)(?:/|$)")
+for path in documents.rglob("*.md"):
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+        target = (path.parent / link).resolve()
+        name = str(target.relative_to(documents.resolve()))
+        if not target.exists() and not (repository.match(name) and pathlib.Path(name).exists()):
+            findings.append(f"{path.relative_to(documents)}: the package has no {name}")
+
 print(*findings, sep="\n", end="\n" if findings else "")
 sys.exit(bool(findings))
 PYTHON
