@@ -467,3 +467,28 @@ fn span_of(run: &RunRow, now: Millis) -> Span {
         .count("rows", totals.commands.rows_confirmed)
         .failure(run.state.failure().map(|failure| failure.code))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    /// No cluster is asked for anything.
+    struct NoSinks;
+
+    impl Sinks for NoSinks {
+        fn open(&self, _: &Activity, _: Duration) -> Result<Arc<dyn Engine>, Failure> {
+            Err(Failure::internal("no cluster"))
+        }
+
+        fn open_queue(&self, _: &Activity, _: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
+            Ok(None)
+        }
+    }
+
+    /// Over a store in memory, with nothing in it, and without a cluster.
+    pub(crate) fn core_at(clock: Arc<dyn Clock>) -> Core {
+        let store = Arc::new(MemoryStore::default());
+        Core::new(store, clock, Arc::new(NoSinks), Arc::default(), Limits::default())
+    }
+}

@@ -2,32 +2,16 @@
 
 use super::*;
 use crate::{
-    config::Limits,
-    core::Sinks,
+    core::tests::core_at,
     state::unit::Lease,
-    store::{MemoryStore, Totals, UnitCounts, conformance::new_run},
+    store::{Totals, UnitCounts, conformance::new_run},
 };
 use ferry_common::{
-    activity::Activity,
     clock::{Clock, Millis, SystemClock},
     id::AttemptNumber,
     unit::FileRange,
 };
-use ferry_kusto::{Engine, queued::Queued};
 use std::sync::Arc;
-
-/// No cluster is asked for anything here.
-struct NoSinks;
-
-impl Sinks for NoSinks {
-    fn open(&self, _: &Activity, _: Duration) -> Result<Arc<dyn Engine>, Failure> {
-        Err(Failure::internal("no cluster"))
-    }
-
-    fn open_queue(&self, _: &Activity, _: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
-        Ok(None)
-    }
-}
 
 /// A run whose files are deleted, with these units.
 async fn clearing(units: Vec<UnitRow>) -> (Core, RunRow) {
@@ -35,8 +19,7 @@ async fn clearing(units: Vec<UnitRow>) -> (Core, RunRow) {
 }
 
 pub(crate) async fn clearing_at(clock: Arc<dyn Clock>, units: Vec<UnitRow>) -> (Core, RunRow) {
-    let store = Arc::new(MemoryStore::default());
-    let core = Core::new(store, clock, Arc::new(NoSinks), Arc::default(), Limits::default());
+    let core = core_at(clock);
     let mut run = new_run("r", 1);
     run.state = RunState::Clearing;
     run.activity.source.delete_files_after_completion = true;

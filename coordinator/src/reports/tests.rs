@@ -1,33 +1,13 @@
 //! Pages of a listing, over the store in memory.
 
 use super::*;
-use crate::{
-    config::Limits,
-    core::Sinks,
-    state::unit::Lease,
-    store::{MemoryStore, conformance::new_run},
-};
+use crate::{core::tests::core_at, state::unit::Lease, store::conformance::new_run};
 use ferry_common::{
-    activity::Activity,
     clock::{Millis, SystemClock},
     id::LeaseToken,
     unit::{FileVersion, Scope},
 };
-use ferry_kusto::{Engine, queued::Queued};
-use std::{ops::Range, sync::Arc, time::Duration};
-
-/// No cluster is asked for anything here.
-struct NoSinks;
-
-impl Sinks for NoSinks {
-    fn open(&self, _: &Activity, _: Duration) -> Result<Arc<dyn Engine>, Failure> {
-        Err(Failure::internal("no cluster"))
-    }
-
-    fn open_queue(&self, _: &Activity, _: Duration) -> Result<Option<Arc<dyn Queued>>, Failure> {
-        Ok(None)
-    }
-}
+use std::{ops::Range, sync::Arc};
 
 fn file(path: &str) -> FileVersion {
     let path = path.to_owned();
@@ -41,13 +21,7 @@ fn many(numbers: Range<u32>) -> Vec<FileVersion> {
 
 /// A run that is being listed.
 async fn planning() -> Core {
-    let core = Core::new(
-        Arc::new(MemoryStore::default()),
-        Arc::new(SystemClock),
-        Arc::new(NoSinks),
-        Arc::default(),
-        Limits::default(),
-    );
+    let core = core_at(Arc::new(SystemClock));
     let run = RunRow { state: RunState::Planning, ..new_run("r", 1) };
     let listing = UnitRow::new(run.id.clone(), UnitNumber::LISTING, file("/d"));
     core.store.commit(vec![Write::InsertRun(Box::new(run)), Write::InsertUnits(vec![listing])]).await.unwrap();

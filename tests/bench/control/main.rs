@@ -13,6 +13,7 @@
 
 mod cluster;
 mod nodes;
+mod pages;
 mod process;
 
 use clap::Parser;
@@ -43,6 +44,9 @@ struct Options {
     /// A run of more units is cancelled after its first stage.
     #[arg(long, default_value_t = 100_000)]
     ingested_max: u64,
+    /// Cancel each run as soon as it is listed, and measure what the pages ask for.
+    #[arg(long)]
+    listed_only: bool,
     /// The program under test.
     #[arg(long, default_value = "target/release/ferry")]
     ferry: PathBuf,
@@ -128,9 +132,12 @@ async fn measure(options: &Options, units: u64) {
     let listed = fleet.listed().await;
     let planned = fleet.first_granted().await;
     eprintln!("{units} units: listed in {:.1} s", (listed - submitted).as_secs_f64());
-    let staged = fleet.all_staged(&mut watcher).await;
+    let staged = match options.listed_only {
+        true => planned,
+        false => fleet.all_staged(&mut watcher).await,
+    };
     eprintln!("{units} units: staged in {:.1} s", (staged - planned).as_secs_f64());
-    let (second, ended) = if units > options.ingested_max {
+    let (second, ended) = if units > options.ingested_max || options.listed_only {
         let asked = Instant::now();
         http.post(format!("{run}/cancel")).send().await.unwrap();
         watcher.until(|state| state == "Cancelled").await;
@@ -146,10 +153,13 @@ async fn measure(options: &Options, units: u64) {
         "| {units} | {}/s | {:.1} s | {}/s | {second} | {ended} | {cpu:.0} s | {idle:.0} % | {} MB | {} MB | {median} / {worst} ms |",
         per_second(units, listed - submitted),
         (planned - listed).as_secs_f64(),
-        per_second(units, staged - planned),
+        if options.listed_only { "-".to_owned() } else { per_second(units, staged - planned) },
         coordinator.resident_peak_mb(),
         coordinator.store_mb(),
     );
+    if options.listed_only {
+        pages::measure(&http, &coordinator.http).await;
+    }
 }
 
 #[tokio::main]
