@@ -471,7 +471,14 @@ fn span_of(run: &RunRow, now: Millis) -> Span {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::{
+        state::unit::{Lease, UnitEvent},
+        store::MemoryStore,
+    };
+    use ferry_common::{
+        id::{AttemptNumber, LeaseToken},
+        unit::AttemptKey,
+    };
 
     /// No cluster is asked for anything.
     struct NoSinks;
@@ -490,5 +497,17 @@ pub(crate) mod tests {
     pub(crate) fn core_at(clock: Arc<dyn Clock>) -> Core {
         let store = Arc::new(MemoryStore::default());
         Core::new(store, clock, Arc::new(NoSinks), Arc::default(), Limits::default())
+    }
+
+    /// Leases unit 0 of run `r` to a node.
+    pub(crate) async fn lease(core: &Core) -> AttemptKey {
+        let run = "r".parse().unwrap();
+        let mut unit = core.store.unit(&run, UnitNumber::LISTING).await.unwrap().unwrap();
+        unit.attempts += 1;
+        let (attempt, token) = (AttemptNumber(unit.attempts), LeaseToken::generate());
+        let lease = Lease { node: "n".parse().unwrap(), attempt, token: token.clone(), expires: Millis(9) };
+        unit.state = unit.state.apply(UnitEvent::Granted(lease)).unwrap();
+        core.store.commit(vec![Write::UpdateUnit(Box::new(unit))]).await.unwrap();
+        AttemptKey { run, unit: UnitNumber::LISTING, attempt, token }
     }
 }

@@ -2,13 +2,11 @@
 
 use super::*;
 use crate::{
-    core::tests::core_at,
-    state::unit::Lease,
+    core::tests::{core_at, lease},
     store::{Totals, UnitCounts, conformance::new_run},
 };
 use ferry_common::{
-    clock::{Clock, Millis, SystemClock},
-    id::AttemptNumber,
+    clock::{Clock, SystemClock},
     unit::FileRange,
 };
 use std::sync::Arc;
@@ -48,18 +46,6 @@ fn file(name: &str) -> FileVersion {
 
 fn skipped() -> UnitState {
     UnitState::Skipped { failure: Failure::internal("x") }
-}
-
-/// Leases unit 0 to a node.
-async fn lease(core: &Core) -> AttemptKey {
-    let run = "r".parse().unwrap();
-    let mut unit = core.store.unit(&run, UnitNumber::LISTING).await.unwrap().unwrap();
-    unit.attempts += 1;
-    let (attempt, token) = (AttemptNumber(unit.attempts), LeaseToken::generate());
-    let lease = Lease { node: "n".parse().unwrap(), attempt, token: token.clone(), expires: Millis(9) };
-    unit.state = unit.state.apply(UnitEvent::Granted(lease)).unwrap();
-    core.store.commit(vec![Write::UpdateUnit(Box::new(unit))]).await.unwrap();
-    AttemptKey { run, unit: UnitNumber::LISTING, attempt, token }
 }
 
 async fn stored(core: &Core, run: &RunRow) -> (Clearing, UnitState) {

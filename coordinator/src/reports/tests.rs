@@ -1,10 +1,12 @@
 //! Pages of a listing, over the store in memory.
 
 use super::*;
-use crate::{core::tests::core_at, state::unit::Lease, store::conformance::new_run};
+use crate::{
+    core::tests::{core_at, lease},
+    store::conformance::new_run,
+};
 use ferry_common::{
-    clock::{Millis, SystemClock},
-    id::LeaseToken,
+    clock::SystemClock,
     unit::{FileVersion, Scope},
 };
 use std::{ops::Range, sync::Arc};
@@ -26,18 +28,6 @@ async fn planning() -> Core {
     let listing = UnitRow::new(run.id.clone(), UnitNumber::LISTING, file("/d"));
     core.store.commit(vec![Write::InsertRun(Box::new(run)), Write::InsertUnits(vec![listing])]).await.unwrap();
     core
-}
-
-/// Leases the listing to a node.
-async fn lease(core: &Core) -> AttemptKey {
-    let run = "r".parse().unwrap();
-    let mut unit = core.store.unit(&run, UnitNumber::LISTING).await.unwrap().unwrap();
-    unit.attempts += 1;
-    let (attempt, token) = (AttemptNumber(unit.attempts), LeaseToken::generate());
-    let lease = Lease { node: "n".parse().unwrap(), attempt, token: token.clone(), expires: Millis(9) };
-    unit.state = unit.state.apply(UnitEvent::Granted(lease)).unwrap();
-    core.store.commit(vec![Write::UpdateUnit(Box::new(unit))]).await.unwrap();
-    AttemptKey { run, unit: UnitNumber::LISTING, attempt, token }
 }
 
 async fn send(core: &Core, key: &AttemptKey, number: u32, files: Vec<FileVersion>, last: bool) {
