@@ -3,6 +3,7 @@
 use super::{
     super::{StoreError, ThisRun},
     SqlStore,
+    loaded::parameters,
     writes::{inserted, one_row},
 };
 use ferry_common::id::{AttemptNumber, RunId};
@@ -20,9 +21,9 @@ impl SqlStore {
     ) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
         for some in keys.chunks(KEYS_AT_ONCE) {
-            let wanted = (0..some.len()).map(|n| format!("${}", n + 3)).collect::<Vec<_>>().join(", ");
             let sql = format!(
-                "SELECT file_key FROM listed_files WHERE run_id = $1 AND attempt = $2 AND file_key IN ({wanted})"
+                "SELECT file_key FROM listed_files WHERE run_id = $1 AND attempt = $2 AND file_key IN ({})",
+                parameters(3, some.len())
             );
             let mut query = sqlx::query(AssertSqlSafe(sql)).bind(run.as_str()).bind(i64::from(attempt.0));
             for key in some {

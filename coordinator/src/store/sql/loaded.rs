@@ -34,9 +34,9 @@ fn read_loaded(row: &AnyRow) -> Result<LoadedFile, StoreError> {
     })
 }
 
-/// `$2, $3, ...`: so many parameters after the first one.
-fn parameters(how_many: usize) -> String {
-    (0..how_many).map(|n| format!("${}", n + 2)).collect::<Vec<_>>().join(", ")
+/// `$2, $3, ...`: so many parameters from that one on.
+pub(super) fn parameters(first: usize, how_many: usize) -> String {
+    (first..first + how_many).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
 }
 
 impl SqlStore {
@@ -45,7 +45,7 @@ impl SqlStore {
         for some in keys.chunks(KEYS_AT_ONCE) {
             let sql = format!(
                 "SELECT {COLUMNS} FROM loaded_files WHERE sink = $1 AND file_key IN ({})",
-                parameters(some.len())
+                parameters(2, some.len())
             );
             let mut query = sqlx::query(AssertSqlSafe(sql)).bind(sink);
             for key in some {
@@ -92,7 +92,7 @@ pub(super) async fn put(connection: &mut AnyConnection, files: &[LoadedFile]) ->
     for some in files.chunks(FILES_AT_ONCE) {
         let mut sql = format!("INSERT INTO loaded_files ({COLUMNS}) VALUES ");
         for row in 0..some.len() {
-            let values = (1..=BOUND).map(|n| format!("${}", row * BOUND + n)).collect::<Vec<_>>().join(", ");
+            let values = parameters(row * BOUND + 1, BOUND);
             sql += &format!("{}({values})", if row == 0 { "" } else { ", " });
         }
         sql += " ON CONFLICT (sink, file_key) DO UPDATE SET runtime = excluded.runtime, path = excluded.path, \
@@ -118,7 +118,7 @@ pub(super) async fn put(connection: &mut AnyConnection, files: &[LoadedFile]) ->
 
 pub(super) async fn forget(connection: &mut AnyConnection, sink: &str, keys: &[String]) -> Result<(), StoreError> {
     for some in keys.chunks(KEYS_AT_ONCE) {
-        let sql = format!("DELETE FROM loaded_files WHERE sink = $1 AND file_key IN ({})", parameters(some.len()));
+        let sql = format!("DELETE FROM loaded_files WHERE sink = $1 AND file_key IN ({})", parameters(2, some.len()));
         let mut query = sqlx::query(AssertSqlSafe(sql)).bind(sink);
         for key in some {
             query = query.bind(key);
