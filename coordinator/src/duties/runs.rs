@@ -523,20 +523,10 @@ impl Driver {
         if let Some(failure) = self.failed_file().await? {
             return self.fail(failure).await;
         }
-        let recounted = match self.ingester(run) {
-            Ok(ingester) => ingester.recount(run).await?,
-            Err(failure) => return self.fail(failure).await,
-        };
-        match recounted {
+        match self.recount(run).await? {
             Ok(None) => {}
             Ok(Some(failure)) => return self.fail(failure).await,
-            Err(error) => {
-                self.recounts_failed += 1;
-                tracing::warn!(run = %self.id, "rows could not be counted once more: {}", judged(&error).message);
-                if self.recounts_failed < RECOUNTS_MAX {
-                    return Ok(Next::Wait(backoff(self.recounts_failed, 0.5)));
-                }
-            }
+            Err(next) => return Ok(next),
         }
         let commands = self.core.store.command_counts(&self.id).await?;
         if commands.planned + commands.issued + commands.rejected > 0 {
@@ -741,6 +731,21 @@ impl Driver {
         }
     }
 
+    /// Counts the rows of a queued run once more. `Err`: they cannot be counted now, and it is tried again.
+    async fn recount(&mut self, run: &RunRow) -> Result<Result<Option<Failure>, Next>, ChangeError> {
+        let Some(ingester) = &self.ingester else { return Ok(Ok(None)) };
+        let error = match ingester.recount(run).await? {
+            Ok(found) => return Ok(Ok(found)),
+            Err(error) => error,
+        };
+        self.recounts_failed += 1;
+        tracing::warn!(run = %self.id, "rows could not be counted once more: {}", judged(&error).message);
+        Ok(match self.recounts_failed < RECOUNTS_MAX {
+            true => Err(Next::Wait(backoff(self.recounts_failed, 0.5))),
+            false => Ok(None),
+        })
+    }
+
     /// Every command is confirmed, so every staged unit is in the table.
     async fn confirm_units(&self, run: &RunRow) -> Result<(), ChangeError> {
         Ok(self.core.commit_in_pages(run.units, |numbers| Write::ConfirmUnits(self.id.clone(), numbers)).await?)
@@ -790,15 +795,8 @@ impl Driver {
                 tracing::warn!(run = %self.id, code = %failure.code, "draining without the sink: {}", failure.message)
             }
         }
-        if finishes
-            && let Some(ingester) = &mut self.ingester
-            && let Err(error) = ingester.recount(run).await?
-        {
-            self.recounts_failed += 1;
-            tracing::warn!(run = %self.id, "rows could not be counted once more: {}", judged(&error).message);
-            if self.recounts_failed < RECOUNTS_MAX {
-                return Ok(Next::Wait(backoff(self.recounts_failed, 0.5)));
-            }
+        if finishes && let Err(next) = self.recount(run).await? {
+            return Ok(next);
         }
         let in_part = loaded::put_down_rest(&self.core, run).await?;
         let now = self.core.now();
