@@ -15,7 +15,7 @@ use ferry_common::{
     failure::{Code, Failure},
     id::{AttemptNumber, ChunkNumber, RunId, UnitNumber},
     staging,
-    storage::{self, StagingStorage},
+    storage::{self, Connections, StagingStorage},
     unit::{self, BlobAsk, BlobSignatures, StagingTarget},
 };
 use ferry_kusto::{commands::IngestSource, queued::LentContainer};
@@ -254,8 +254,8 @@ impl Access {
     }
 
     /// What shows rows that were left out: list and read.
-    pub(crate) fn reader(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
-        Ok(self.narrowed(storage::open(&self.target("rl", now.plus(OWN_TTL))?)?))
+    pub(crate) fn reader(&self, now: Millis, by: &Connections) -> Result<Box<dyn StagingStorage>, Failure> {
+        Ok(self.narrowed(storage::open(&self.target("rl", now.plus(OWN_TTL))?, by)?))
     }
 
     /// Of a container that others use as well, only the run's own folder.
@@ -267,13 +267,13 @@ impl Access {
     }
 
     /// The coordinator's own access to what the run has staged: list and delete.
-    pub(crate) fn storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
-        Ok(self.narrowed(self.whole_storage(now)?))
+    pub(crate) fn storage(&self, now: Millis, by: &Connections) -> Result<Box<dyn StagingStorage>, Failure> {
+        Ok(self.narrowed(self.whole_storage(now, by)?))
     }
 
     /// The same to all that is there, other runs' too.
-    pub(crate) fn whole_storage(&self, now: Millis) -> Result<Box<dyn StagingStorage>, Failure> {
-        Ok(storage::open(&self.target("dl", now.plus(OWN_TTL))?)?)
+    pub(crate) fn whole_storage(&self, now: Millis, by: &Connections) -> Result<Box<dyn StagingStorage>, Failure> {
+        Ok(storage::open(&self.target("dl", now.plus(OWN_TTL))?, by)?)
     }
 }
 

@@ -17,7 +17,7 @@ use ferry_common::{
     failure::{Code, Failure},
     id::{LeaseToken, RunId, RuntimeName, UnitNumber},
     spans::{self, Span, SpanOf},
-    storage::StagingStorage,
+    storage::{Connections, StagingStorage},
     unit::Counters,
 };
 use ferry_kusto::{
@@ -105,6 +105,8 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sinks: Arc<dyn Sinks>,
     pub(crate) identities: Arc<Identities>,
+    /// To staging storage.
+    pub(crate) connections: Connections,
     pub(crate) limits: Limits,
     pub(crate) meters: Arc<Meters>,
     pub(crate) started: Millis,
@@ -163,6 +165,7 @@ impl Core {
             clock,
             sinks,
             identities,
+            connections: Connections::default(),
             limits,
             meters: Arc::default(),
             started,

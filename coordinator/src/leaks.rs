@@ -124,7 +124,7 @@ async fn blobs_in(
     runs: &HashMap<String, RunRow>,
 ) -> Result<BTreeMap<String, (u64, u64)>, Failure> {
     let is_lent = of.activity.staging.kind == StagingType::FromCluster;
-    let storage = core.access(of).await?.whole_storage(core.now())?;
+    let storage = core.access(of).await?.whole_storage(core.now(), &core.connections)?;
     let prefix = if is_lent { LENT_FOLDER_PREFIX } else { "" };
     let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for blob in storage.list(prefix, BLOBS_MAX).await? {

@@ -16,7 +16,7 @@ use ferry_common::{
     failure::{Code, Failure},
     id::RunId,
     spans::{self, Span, SpanOf},
-    storage::Signer,
+    storage::{Connections, Signer},
     timetable::Timetable,
     unit::{AttemptKey, BlobAsk, Chunk, Counters, Event, Grant, Report, SignedBlobs, StagingTarget, Work},
 };
@@ -152,6 +152,8 @@ pub(crate) struct Slots {
     count: u32,
     ended: Arc<Notify>,
     meters: Arc<Meters>,
+    /// To staging storage, for all attempts.
+    connections: Connections,
     /// Around the staging storage of each attempt.
     around: Option<Around>,
 }
@@ -170,6 +172,7 @@ impl Slots {
             count,
             ended: Arc::default(),
             meters,
+            connections: Connections::default(),
             around: None,
         }
     }
@@ -341,7 +344,7 @@ impl Slots {
                     async move { outbox.push(key, Event::ChunkStaged(chunk)).await }
                 };
                 let signer = signatures.map(|signatures| signatures as Arc<dyn Signer>);
-                let staging = Staging::open(&work.staging, signer, throttle)?;
+                let staging = Staging::open(&work.staging, signer, throttle, &self.connections)?;
                 let staging = match &self.around {
                     Some(around) => staging.with(around),
                     None => staging,

@@ -4,7 +4,7 @@ use crate::{bandwidth::Throttle, meters::Meters};
 use bytes::Bytes;
 use ferry_common::{
     failure::Failure,
-    storage::{self, BlobWriter, Signer, StagingStorage, StorageError},
+    storage::{self, BlobWriter, Connections, Signer, StagingStorage, StorageError},
     unit::{Chunk, StagingTarget},
 };
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 /// Size of a block, but for the last of a blob.
 pub(crate) const BLOCK_BYTES: usize = 4 << 20;
 /// Blocks of one attempt that are on their way at once.
-const BLOCKS_IN_FLIGHT_MAX: usize = 3;
+pub(crate) const BLOCKS_IN_FLIGHT_MAX: usize = 3;
 /// Blocks that wait to be sent.
 pub(crate) const PIECES_WAITING_MAX: usize = 1;
 
@@ -54,10 +54,11 @@ impl Staging {
         target: &StagingTarget,
         signer: Option<Arc<dyn Signer>>,
         throttle: Throttle,
+        connections: &Connections,
     ) -> Result<Self, StorageError> {
         let storage = match signer {
-            Some(signer) => storage::open_signed(target, signer)?,
-            None => storage::open(target)?,
+            Some(signer) => storage::open_signed(target, signer, connections)?,
+            None => storage::open(target, connections)?,
         };
         Ok(Self { storage, throttle })
     }

@@ -2,7 +2,7 @@
 
 use crate::{Program, free_port, secrets, tools, wait_for};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use ferry_common::storage::{AzureBlobStorage, BlobEntry, StagingStorage};
+use ferry_common::storage::{AzureBlobStorage, BlobEntry, Connections, StagingStorage};
 use reqwest::Method;
 use ring::hmac;
 use std::{
@@ -165,8 +165,12 @@ impl Azurite {
 }
 
 fn storage_at(container: &str) -> AzureBlobStorage {
-    AzureBlobStorage::new(&format!("{container}?{}", account_sas()), ferry_common::unit::Integrity::Md5)
-        .expect("storage")
+    AzureBlobStorage::new(
+        &format!("{container}?{}", account_sas()),
+        ferry_common::unit::Integrity::Md5,
+        &Connections::default(),
+    )
+    .expect("storage")
 }
 
 /// A signature for everything in the account.

@@ -9,7 +9,7 @@ use ferry_common::{
     activity::SecretRef,
     address::leads_here,
     failure::with_causes,
-    storage::{AzureBlobStorage, BlobWriter, StagingStorage as _, StorageError},
+    storage::{AzureBlobStorage, BlobWriter, Connections, StagingStorage as _, StorageError},
     trust::Proxies,
     unit::Integrity,
 };
@@ -256,7 +256,7 @@ async fn upload(container: &str, secret: &str) -> Result<f64, CliError> {
         if url.host_str().is_some_and(|host| host.contains(".blob.core.")) { Integrity::Crc64 } else { Integrity::Md5 };
     let signed = format!("{}?{}", container.trim_end_matches('/'), sas.expose().trim_start_matches('?'));
     let failed = |e: StorageError| CliError::Failed(e.to_string());
-    let storage = AzureBlobStorage::new(&signed, integrity).map_err(failed)?;
+    let storage = AzureBlobStorage::new(&signed, integrity, &Connections::default()).map_err(failed)?;
     let name = format!("ferry-doctor-{}/probe", uuid::Uuid::new_v4().simple());
     let written = tokio::time::timeout(UPLOAD_TIMEOUT, write(&storage, &name)).await;
     let deleted = storage.delete(&name).await;

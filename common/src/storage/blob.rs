@@ -20,16 +20,43 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use futures::TryStreamExt as _;
 use md5::{Digest as _, Md5};
-use std::{num::NonZero, sync::Arc, time::Duration};
+use std::{
+    num::NonZero,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a request may go without a byte from the service: slow lines need long for one block.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest that a connection waits for its next request: firewalls forget one that is silent for some minutes.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Repeats of one request before the attempt sees the failure and the unit backs off.
 const RETRIES_MAX: u32 = 4;
 const RETRY_SECONDS_MAX: i64 = 30;
 /// Entries on one page of a listing.
 const LIST_PAGE: i32 = 1_000;
+
+/// Connections to Azure Blob Storage, shared by all storage that is opened with them: reading whom the machine believes, and a
+/// handshake, would cost more than a small file. Made at their first use; they belong to the runtime that they are used in.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<OnceLock<Arc<reqwest::Client>>>);
+
+impl Connections {
+    fn http(&self) -> Result<Arc<reqwest::Client>, reqwest::Error> {
+        if let Some(http) = self.0.get() {
+            return Ok(http.clone());
+        }
+        let made = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(IDLE_TIMEOUT)
+            .pool_idle_timeout(KEPT_TIMEOUT)
+            .no_gzip()
+            .build()?;
+        Ok(self.0.get_or_init(|| Arc::new(made)).clone())
+    }
+}
 
 /// A container, reached by a signed URL.
 pub struct AzureBlobStorage {
@@ -41,8 +68,8 @@ pub struct AzureBlobStorage {
 
 impl AzureBlobStorage {
     /// Storage in the container at `sas_url`. The service verifies each block as `integrity` says.
-    pub fn new(sas_url: &str, integrity: Integrity) -> Result<Self, StorageError> {
-        let way = Way::new(sas_url)?;
+    pub fn new(sas_url: &str, integrity: Integrity, connections: &Connections) -> Result<Self, StorageError> {
+        let way = Way::new(sas_url, connections)?;
         Ok(Self { container: way.client(way.url.clone())?, place: way.place, integrity })
     }
 }
@@ -57,36 +84,26 @@ pub(super) struct Way {
 }
 
 impl Way {
-    pub(super) fn new(url: &str) -> Result<Self, StorageError> {
+    pub(super) fn new(url: &str, connections: &Connections) -> Result<Self, StorageError> {
         let place = crate::failure::redact(url).trim_end_matches("?...").to_owned();
         let invalid = |why: &str| StorageError::Failed { place: place.clone(), why: why.to_owned() };
         let mut url = Url::parse(url).map_err(|_| invalid("not a valid container address"))?;
         url.path_segments_mut().map_err(|()| invalid("not a valid container address"))?.pop_if_empty();
         url.set_fragment(None);
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(IDLE_TIMEOUT)
-            .no_gzip()
-            .build()
-            .map_err(|e| invalid(&crate::failure::with_causes(&e.without_url())))?;
+        let http = connections.http().map_err(|e| invalid(&crate::failure::with_causes(&e.without_url())))?;
         let retry = RetryOptions::exponential(ExponentialRetryOptions {
             max_retries: RETRIES_MAX,
             max_total_elapsed: azure_core::time::Duration::seconds(RETRY_SECONDS_MAX),
             ..Default::default()
         });
         let options = BlobContainerClientOptions {
-            client_options: ClientOptions {
-                transport: Some(Transport::new(Arc::new(http))),
-                retry,
-                ..Default::default()
-            },
+            client_options: ClientOptions { transport: Some(Transport::new(http)), retry, ..Default::default() },
             ..Default::default()
         };
         Ok(Self { url, place, options })
     }
 
-    /// A client of the container by a signed address. Clients of one way share their connections.
+    /// A client of the container by a signed address.
     pub(super) fn client(&self, signed: Url) -> Result<BlobContainerClient, StorageError> {
         BlobContainerClient::new(signed, None, Some(self.options.clone())).map_err(|_| StorageError::Failed {
             place: self.place.clone(),
@@ -236,4 +253,58 @@ pub(super) async fn commit(blob: &BlockBlobClient, place: &str, blocks: u32) -> 
     let list = BlockLookupList { latest: Some((0..blocks).map(block_id).collect()), ..Default::default() };
     let list = list.try_into().map_err(|e| judged(place, &e))?;
     blob.commit_block_list(list, None).await.map(drop).map_err(|e| judged(place, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    /// Says "created" to each request of a connection.
+    async fn answer(mut connection: TcpStream) {
+        let (mut received, mut block) = (Vec::new(), [0; 4096]);
+        loop {
+            let end = received.windows(4).position(|four| four == b"\r\n\r\n");
+            let whole = end.map(|end| {
+                let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+                end + 4 + length.unwrap_or(0_usize)
+            });
+            match whole {
+                Some(whole) if received.len() >= whole => {
+                    received.drain(..whole);
+                    connection.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                }
+                _ => match connection.read(&mut block).await.unwrap() {
+                    0 => return,
+                    read => received.extend_from_slice(&block[..read]),
+                },
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn storages_share_their_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let container = format!("http://{}/container?sig=s", listener.local_addr().unwrap());
+        let counted = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let accepted = counted.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                accepted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::spawn(answer(connection));
+            }
+        });
+        let connections = Connections::default();
+        for name in ["one", "two", "three"] {
+            let storage = AzureBlobStorage::new(&container, Integrity::Crc64, &connections).unwrap();
+            let writer = storage.create(name).await.unwrap();
+            writer.stage_block(0, 0, Bytes::from_static(b"a,b\n")).await.unwrap();
+            writer.commit(1).await.unwrap();
+        }
+        assert_eq!(counted.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
 }

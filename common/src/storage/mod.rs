@@ -7,7 +7,7 @@ mod filesystem;
 mod memory;
 mod signed;
 
-pub use blob::AzureBlobStorage;
+pub use blob::{AzureBlobStorage, Connections};
 pub use filesystem::{FileSystemStorage, free_bytes};
 pub use memory::MemoryStorage;
 pub use signed::{SignedBlobStorage, Signer};
@@ -134,25 +134,29 @@ pub trait BlobWriter: Send + Sync {
 /// The storage that a grant names, where it needs no signatures but those that came with it.
 ///
 /// Fails with [`StorageError::Forbidden`] where each blob has its own: see [`open_signed`].
-pub fn open(target: &StagingTarget) -> Result<Box<dyn StagingStorage>, StorageError> {
+pub fn open(target: &StagingTarget, connections: &Connections) -> Result<Box<dyn StagingStorage>, StorageError> {
     Ok(match target {
         StagingTarget::SignedBlobs { container_url, .. } => {
             let why = "each of its blobs needs a signature of its own".to_owned();
             return Err(StorageError::Forbidden { place: container_url.clone(), why });
         }
         StagingTarget::AzureBlob { container_sas_url, integrity } => {
-            Box::new(AzureBlobStorage::new(container_sas_url, *integrity)?)
+            Box::new(AzureBlobStorage::new(container_sas_url, *integrity, connections)?)
         }
         StagingTarget::FileSystem { folder } => Box::new(FileSystemStorage::new(folder)),
     })
 }
 
 /// The storage that a grant names, each of whose blobs `signer` signs.
-pub fn open_signed(target: &StagingTarget, signer: Arc<dyn Signer>) -> Result<Box<dyn StagingStorage>, StorageError> {
+pub fn open_signed(
+    target: &StagingTarget,
+    signer: Arc<dyn Signer>,
+    connections: &Connections,
+) -> Result<Box<dyn StagingStorage>, StorageError> {
     match target {
         StagingTarget::SignedBlobs { container_url, integrity, .. } => {
-            Ok(Box::new(SignedBlobStorage::new(container_url, *integrity, signer)?))
+            Ok(Box::new(SignedBlobStorage::new(container_url, *integrity, signer, connections)?))
         }
-        other => open(other),
+        other => open(other, connections),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     BlobEntry, BlobWriter, StagingStorage, StorageError,
-    blob::{self, Way},
+    blob::{self, Connections, Way},
 };
 use crate::unit::Integrity;
 use async_trait::async_trait;
@@ -28,8 +28,13 @@ struct Shared {
 
 impl SignedBlobStorage {
     /// Storage in the container at `container_url`. The service verifies each block as `integrity` says.
-    pub fn new(container_url: &str, integrity: Integrity, signer: Arc<dyn Signer>) -> Result<Self, StorageError> {
-        Ok(Self(Arc::new(Shared { way: Way::new(container_url)?, integrity, signer })))
+    pub fn new(
+        container_url: &str,
+        integrity: Integrity,
+        signer: Arc<dyn Signer>,
+        connections: &Connections,
+    ) -> Result<Self, StorageError> {
+        Ok(Self(Arc::new(Shared { way: Way::new(container_url, connections)?, integrity, signer })))
     }
 
     fn forbidden(&self) -> StorageError {

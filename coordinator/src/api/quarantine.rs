@@ -106,7 +106,7 @@ pub(super) async fn show_quarantine(
         return Ok(Json(view));
     }
     let opened = match core.access(&run).await {
-        Ok(access) => access.reader(core.now()),
+        Ok(access) => access.reader(core.now(), &core.connections),
         Err(failure) => Err(failure),
     };
     let looked = match opened {

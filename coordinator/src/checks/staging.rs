@@ -9,7 +9,7 @@ use crate::{
 use ferry_common::{
     activity::{Activity, Staging, StagingType},
     failure::Failure,
-    storage::{self, StorageError},
+    storage::{self, Connections, StorageError},
     unit::StagingTarget,
 };
 use ferry_kusto::{RequestId, commands::IngestSource, text};
@@ -95,7 +95,7 @@ impl Probe<'_> {
         let began = Instant::now();
         let written = bounded(async {
             let target = self.access.for_older_node(now)?;
-            write(&target, &self.blob.name).await?;
+            write(&target, &self.blob.name, &self.core.connections).await?;
             Ok(target)
         });
         let target = match written.await {
@@ -118,7 +118,7 @@ impl Probe<'_> {
         let row = Check::new(Area::Staging, "coordinator may list", "sweeping staging after a run");
         let row = row.probed("the blob is listed with the coordinator's signature");
         let listed = bounded(async {
-            let storage = self.access.storage(self.core.now())?;
+            let storage = self.access.storage(self.core.now(), &self.core.connections)?;
             Ok(storage.list(&self.blob.folder, 2).await?)
         });
         match listed.await {
@@ -132,7 +132,7 @@ impl Probe<'_> {
         let row = Check::new(Area::Staging, "coordinator may delete", "sweeping staging after a run");
         let row = row.probed("the blob is deleted with the coordinator's signature");
         let deleted = bounded(async {
-            let storage = self.access.storage(self.core.now())?;
+            let storage = self.access.storage(self.core.now(), &self.core.connections)?;
             storage.delete(&self.blob.name).await?;
             storage.sweep_remains(&self.blob.folder).await?;
             Ok(())
@@ -211,8 +211,8 @@ fn told(took: Duration) -> String {
     format!("in {} ms from the coordinator", took.as_millis())
 }
 
-async fn write(target: &StagingTarget, name: &str) -> Result<(), StorageError> {
-    let storage = storage::open(target)?;
+async fn write(target: &StagingTarget, name: &str, by: &Connections) -> Result<(), StorageError> {
+    let storage = storage::open(target, by)?;
     let writer = storage.create(name).await?;
     writer.stage_block(0, 0, CONTENT.into()).await?;
     writer.commit(1).await
@@ -262,13 +262,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = StagingTarget::FileSystem { folder: folder.path().display().to_string() };
         let blob = Blob::new();
-        write(&target, &blob.name).await.unwrap();
-        let storage = storage::open(&target).unwrap();
+        write(&target, &blob.name, &Connections::default()).await.unwrap();
+        let storage = storage::open(&target, &Connections::default()).unwrap();
         assert_eq!(storage.list(&blob.folder, 2).await.unwrap()[0].name, blob.name);
         storage.delete(&blob.name).await.unwrap();
         storage.sweep_remains(&blob.folder).await.unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         let nowhere = StagingTarget::FileSystem { folder: folder.path().join("none").display().to_string() };
-        assert!(matches!(write(&nowhere, "a").await, Err(StorageError::Missing { .. })));
+        assert!(matches!(write(&nowhere, "a", &Connections::default()).await, Err(StorageError::Missing { .. })));
     }
 }

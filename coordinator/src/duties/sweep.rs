@@ -117,7 +117,7 @@ async fn sweep_blobs(core: &Core, run: &RunRow) -> Result<Swept, Failure> {
         Err(failure) if is_lent && failure.code == Code::StagingMissing => return Ok(Swept::LeftToCluster),
         access => access?,
     };
-    let storage = core.sinks.staging(access.storage(core.now())?);
+    let storage = core.sinks.staging(access.storage(core.now(), &core.connections)?);
     match delete_all(&*storage, &run.id).await {
         Ok(()) => Ok(Swept::Clean),
         Err(StorageError::Forbidden { .. }) if is_lent => Ok(Swept::LeftToCluster),

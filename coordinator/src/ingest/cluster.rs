@@ -53,7 +53,7 @@ async fn ask_staging(core: &Core, activity: &Activity, cluster: &mut Cluster) {
         return;
     }
     let Ok(access) = core.access_before_run(activity).await else { return };
-    let Ok(storage) = access.storage(core.now()) else { return };
+    let Ok(storage) = access.storage(core.now(), &core.connections) else { return };
     for _ in 0..ROUND_TRIPS {
         let asked = Instant::now();
         if storage.list(NOWHERE, 1).await.is_ok() {

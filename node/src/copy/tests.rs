@@ -7,6 +7,7 @@ use ferry_common::{
     id::{AttemptNumber, ChunkNumber, LeaseToken, UnitNumber},
     plan::{ColumnFrom, CopyColumn, CopyPlan},
     scalar::ScalarType,
+    storage::Connections,
     timetable::Timetable,
     unit::{FileRange, Resume, StagingTarget},
 };
@@ -69,7 +70,7 @@ impl Bench {
         let roots = Roots::new([self.folder.path().to_owned()]).unwrap();
         let bandwidth = Bandwidth::new(Timetable::default());
         let throttle = Throttle::new(Arc::new(bandwidth), None);
-        let staging = Staging::open(&work.staging, None, throttle).unwrap();
+        let staging = Staging::open(&work.staging, None, throttle, &Connections::default()).unwrap();
         let result = copy(&key, work, roots, &staging, Arc::default(), &CancellationToken::new(), |chunk| {
             chunks.lock().unwrap().push(chunk);
             std::future::ready(())
