@@ -1,6 +1,9 @@
 //! Records to blocks of a staging blob, on a thread of its own: one gzip member a blob, or the bytes as they are.
 
-use crate::stage::{BLOCK_BYTES, Piece, Target};
+use crate::{
+    buffers::Pool,
+    stage::{BLOCK_BYTES, BLOCKS_IN_FLIGHT_MAX, PIECES_WAITING_MAX, Piece, Target},
+};
 use bytes::Bytes;
 use ferry_common::{activity::StagedCompression, unit::Chunk};
 use flate2::{Compression, write::GzEncoder};
@@ -17,8 +20,10 @@ use tokio::sync::mpsc;
 
 /// Records that the speed is measured with.
 const SAMPLE_BYTES: usize = 4 << 20;
-/// Messages that wait for the compressor; each is about a megabyte.
-const MESSAGES_WAITING_MAX: usize = 2;
+/// Messages that wait for the compressor; each is about a window of text.
+const MESSAGES_WAITING_MAX: usize = 4;
+/// Blocks that wait for their next use: as many as an attempt has at once.
+const BLOCKS_KEPT_MAX: usize = BLOCKS_IN_FLIGHT_MAX + PIECES_WAITING_MAX + 1;
 
 /// What the cutter hands over.
 #[derive(Debug)]
@@ -59,30 +64,35 @@ pub(crate) fn channel() -> (Messages, blocking::Receiver<Message>) {
     (Messages(sender), receiver)
 }
 
+/// Buffers for the blocks of one attempt.
+fn block_buffers() -> Pool {
+    Pool::keeping(BLOCKS_KEPT_MAX, BLOCK_BYTES)
+}
+
 /// Cuts what is written into blocks.
 struct BlockSink {
     pieces: mpsc::Sender<Piece>,
     target: Target,
+    buffers: Pool,
     block: Vec<u8>,
     crc32: crc32fast::Hasher,
     bytes: u64,
 }
 
 impl BlockSink {
-    fn new(pieces: mpsc::Sender<Piece>, target: Target) -> Self {
-        Self { pieces, target, block: Vec::with_capacity(BLOCK_BYTES), crc32: crc32fast::Hasher::new(), bytes: 0 }
+    fn new(pieces: mpsc::Sender<Piece>, target: Target, buffers: Pool) -> Self {
+        Self { pieces, target, buffers, block: Vec::new(), crc32: crc32fast::Hasher::new(), bytes: 0 }
     }
 
-    fn send(&mut self) -> io::Result<()> {
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES));
-        self.pieces.blocking_send(Piece::Block(self.target, block.into())).map_err(|_| io::Error::other(Ended))
+    fn send(&mut self) -> Result<(), Ended> {
+        let block = self.buffers.lend(std::mem::take(&mut self.block));
+        self.pieces.blocking_send(Piece::Block(self.target, block)).map_err(|_| Ended)
     }
 
     /// Sends the last block. Returns size and CRC-32 of the blob.
     fn finish(mut self) -> Result<(u64, u32), Ended> {
         if !self.block.is_empty() {
-            let block = std::mem::take(&mut self.block);
-            self.pieces.blocking_send(Piece::Block(self.target, block.into())).map_err(|_| Ended)?;
+            self.send()?;
         }
         Ok((self.bytes, self.crc32.finalize()))
     }
@@ -90,12 +100,16 @@ impl BlockSink {
 
 impl io::Write for BlockSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.capacity() == 0 {
+            self.block = self.buffers.take().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
+            self.block.clear();
+        }
         let taken = bytes.len().min(BLOCK_BYTES - self.block.len());
         self.block.extend_from_slice(&bytes[..taken]);
         self.crc32.update(&bytes[..taken]);
         self.bytes += taken as u64;
         if self.block.len() == BLOCK_BYTES {
-            self.send()?;
+            self.send().map_err(io::Error::other)?;
         }
         Ok(taken)
     }
@@ -173,7 +187,8 @@ pub fn gzip_bytes_per_second(level: u32, time: Duration) -> f64 {
     let (pieces, mut taken) = mpsc::channel(1);
     let drain = std::thread::spawn(move || while taken.blocking_recv().is_some() {});
     let records = sample_records();
-    let mut encoder = Encoder::new(BlockSink::new(pieces, Target::Chunk), StagedCompression::Gzip, level);
+    let mut encoder =
+        Encoder::new(BlockSink::new(pieces, Target::Chunk, block_buffers()), StagedCompression::Gzip, level);
     let began = Instant::now();
     let mut bytes = 0_u64;
     while began.elapsed() < time && encoder.write(&records).is_ok() {
@@ -195,12 +210,14 @@ pub(crate) fn compress(
     staged: &Arc<AtomicU64>,
 ) -> Result<(), Ended> {
     let send = |piece: Piece| pieces.blocking_send(piece).map_err(|_| Ended);
+    let buffers = block_buffers();
+    let sink = |target| BlockSink::new(pieces.clone(), target, buffers.clone());
     let (mut chunk_encoder, mut quarantine): (Option<Encoder<BlockSink>>, Option<BlockSink>) = (None, None);
     while let Ok(message) = messages.recv() {
         match message {
             Message::ChunkBegin(name) => {
                 send(Piece::Begin(Target::Chunk, name))?;
-                chunk_encoder = Some(Encoder::new(BlockSink::new(pieces.clone(), Target::Chunk), compression, level));
+                chunk_encoder = Some(Encoder::new(sink(Target::Chunk), compression, level));
             }
             Message::Data(bytes) => {
                 if let Some(encoder) = &mut chunk_encoder {
@@ -216,7 +233,7 @@ pub(crate) fn compress(
             }
             Message::QuarantineBegin(name) => {
                 send(Piece::Begin(Target::Quarantine, name))?;
-                quarantine = Some(BlockSink::new(pieces.clone(), Target::Quarantine));
+                quarantine = Some(sink(Target::Quarantine));
             }
             Message::Quarantine(bytes) => {
                 if let Some(sink) = &mut quarantine {

@@ -8,13 +8,14 @@
 //! yet reported is never named by an ingest command: the next attempt stages the same records under its own name.
 
 use crate::{
+    buffers::Pool,
     compress,
     convert::FileFacts,
     cut::{Cut, CutError, Cutter},
     format::{self, Head, Input, Reader},
     partition::DatePattern,
     progress::Progress,
-    read::{self, Archive, ArchiveError, ArchiveInput, Packing, Pool, Roots, SourceFile},
+    read::{self, Archive, ArchiveError, ArchiveInput, Packing, Roots, SourceFile, window_buffers},
     record::{Batch, FormatError, Place},
     stage::{self, PIECES_WAITING_MAX, Staging},
 };
@@ -115,7 +116,7 @@ fn cut(
     let creation = work.creation_time.as_ref().and_then(|t| t.path_pattern.as_deref());
     let creation = creation.map(DatePattern::parse).transpose();
     let creation = creation.map_err(|why| Failure::settings(Code::SettingsInvalid, why))?;
-    let mut copying = Copying { work, stop, cutter, pool: Pool::default(), creation, end: Place::START };
+    let mut copying = Copying { work, stop, cutter, pool: window_buffers(), creation, end: Place::START };
     let files: &[FileVersion] = match &work.scope {
         Scope::Pack(files) => files,
         Scope::File | Scope::Range(_) => std::slice::from_ref(&work.file),

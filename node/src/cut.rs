@@ -7,7 +7,7 @@ use crate::{
     convert::date_of,
     progress::Progress,
     quarantine,
-    record::{BadRow, Batch, Place},
+    record::{BadRow, Batch, Place, Run},
 };
 use bytes::Bytes;
 use ferry_common::{
@@ -165,8 +165,13 @@ impl<'a> Cutter<'a> {
             }
             self.width = batch.width;
         }
+        if let Some(run) = batch.as_one()
+            && self.bytes + u64::from(run.end - run.start) <= self.work.settings.chunk_bytes_max()
+        {
+            return Ok(self.take_run(batch, run)?);
+        }
         let (mut rows_taken, mut bytes_taken) = (0_u64, 0_u64);
-        let mut run: Option<(bool, u32, u32)> = None;
+        let mut run: Option<Run> = None;
         let mut source_end = 0;
         let mut bad = batch.bad.iter().peekable();
         for (number, record) in batch.records.iter().enumerate() {
@@ -189,16 +194,16 @@ impl<'a> Cutter<'a> {
             if let Some(day) = batch.days.get(number) {
                 self.set_day(*day);
             }
+            let rows = u64::from(record.rows);
             run = match run {
-                Some((is_rewritten, start, end)) if is_rewritten == record.is_rewritten && end == record.start => {
-                    Some((is_rewritten, start, record.end))
+                Some(run) if run.is_rewritten == record.is_rewritten && run.end == record.start => {
+                    Some(Run { end: record.end, rows: run.rows + rows, ..run })
                 }
                 other => {
                     self.send(batch, other)?;
-                    Some((record.is_rewritten, record.start, record.end))
+                    Some(Run { is_rewritten: record.is_rewritten, start: record.start, end: record.end, rows })
                 }
             };
-            let rows = u64::from(record.rows);
             self.bytes += bytes;
             self.rows += rows;
             rows_taken += rows;
@@ -214,6 +219,20 @@ impl<'a> Cutter<'a> {
         }
         self.progress.rows.fetch_add(rows_taken, Ordering::Relaxed);
         self.progress.written.fetch_add(bytes_taken, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes up a whole batch that has room in the current chunk.
+    fn take_run(&mut self, batch: &Batch, run: Run) -> Result<(), Ended> {
+        let bytes = u64::from(run.end - run.start);
+        self.send(batch, Some(run))?;
+        self.bytes += bytes;
+        self.rows += run.rows;
+        if let Some(file) = self.file_rows() {
+            file.rows += run.rows;
+        }
+        self.progress.rows.fetch_add(run.rows, Ordering::Relaxed);
+        self.progress.written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -243,9 +262,9 @@ impl<'a> Cutter<'a> {
         staging::blob_name(&self.key.run, self.key.unit, self.key.attempt, ChunkNumber(self.number), extension)
     }
 
-    fn send(&mut self, batch: &Batch, run: Option<(bool, u32, u32)>) -> Result<(), Ended> {
+    fn send(&mut self, batch: &Batch, run: Option<Run>) -> Result<(), Ended> {
         match run {
-            Some((is_rewritten, start, end)) => self.write(batch.bytes(is_rewritten, start, end)),
+            Some(run) => self.write(batch.bytes(run.is_rewritten, run.start, run.end)),
             None => Ok(()),
         }
     }

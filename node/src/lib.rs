@@ -2,6 +2,7 @@
 //! that matters, and never talks to Azure Data Explorer.
 
 mod bandwidth;
+pub mod buffers;
 mod clear;
 mod compress;
 mod config;

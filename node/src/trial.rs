@@ -7,7 +7,7 @@ use crate::{
     compress::Encoder,
     convert::FileFacts,
     format::{self, Head, Input},
-    read::{Packing, Pool, Roots, SourceFile},
+    read::{Packing, Roots, SourceFile, window_buffers},
     record::{Batch, Place},
 };
 use ferry_common::{
@@ -116,7 +116,7 @@ impl Trying {
             facts: FileFacts::of(&self.source, &version.relative_path),
             range: None,
             from: Place::START,
-            pool: Pool::default(),
+            pool: window_buffers(),
             judge: &judge,
         })?;
         let (compression, level) = (self.settings.compression, self.settings.compression_level);

@@ -140,6 +140,7 @@ const MODULES: &[(&str, &[(&str, &[&str])])] = &[
         "node",
         &[
             ("record", &[]),
+            ("buffers", &[]),
             ("partition", &[]),
             ("meters", &[]),
             ("progress", &["meters"]),
@@ -149,16 +150,17 @@ const MODULES: &[(&str, &[(&str, &[&str])])] = &[
             ("identity", &[]),
             ("signatures", &[]),
             ("stage", &["bandwidth", "meters"]),
-            ("compress", &["stage"]),
-            ("read", &["record"]),
+            ("compress", &["buffers", "stage"]),
+            ("read", &["buffers", "record"]),
             ("convert", &["record", "partition"]),
-            ("format", &["record", "convert", "infer", "read"]),
+            ("format", &["buffers", "record", "convert", "infer", "read"]),
             ("quarantine", &["record"]),
             ("cut", &["compress", "convert", "progress", "quarantine", "record"]),
             (
                 "copy",
                 &[
                     "bandwidth",
+                    "buffers",
                     "compress",
                     "convert",
                     "cut",

@@ -14,9 +14,10 @@ use super::{
     xml::XmlRows,
 };
 use crate::{
+    buffers::Pool,
     convert::{FileFacts, Projection},
     infer::Sample,
-    read::{Pool, SourceFile, TextWindow, Utf8Reader, encoding_named},
+    read::{SourceFile, TextWindow, Utf8Reader, encoding_named, window_buffers},
 };
 use ferry_common::{
     activity::{CreationTime, Format, FormatType, Settings},
@@ -384,7 +385,7 @@ pub fn sample<'r>(
     judge: &'r dyn Fn(io::Error) -> Failure,
     sample: &mut Sample,
 ) -> Result<(), Failure> {
-    let pool = Pool::default();
+    let pool = window_buffers();
     match format.kind {
         FormatType::DelimitedText => {
             let (mut window, _) = window_of(&mut input, label, format, &pool, judge)?;

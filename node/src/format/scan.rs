@@ -1,11 +1,11 @@
 //! Finds the ends of records and fields in delimited text, 64 bytes at a time.
 //!
 //! Each block becomes bit masks of its quotes, delimiters and line ends; a running exclusive-or over the quotes tells
-//! what stands between quotes (Langdale and Lemire, "Parsing Gigabytes of JSON per Second", section 3.1.1). Where a
-//! quote stands that RFC 4180 does not allow, the scan ends before that record, and a reader that looks at each byte
-//! takes it over.
+//! what stands between quotes (Langdale and Lemire, "Parsing Gigabytes of JSON per Second", section 3.1.1). Most blocks have
+//! no quotes and stand between none: they need less. Where a quote stands that RFC 4180 does not allow, the scan ends before
+//! that record, and a reader that looks at each byte takes it over.
 
-use wide::u8x16;
+use fearless_simd::{Level, Simd, SimdBase as _, SimdMask as _, dispatch, u8x64};
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
@@ -46,8 +46,8 @@ pub enum Ended {
 pub struct Scan {
     /// Records found, in order, empty lines left out.
     pub records: Vec<Found>,
-    /// Ends of fields, if they were asked for.
-    pub marks: Vec<u32>,
+    /// Ends of fields, if they were asked for. Those that no record points to mean nothing.
+    marks: Vec<u32>,
     /// Where the text after the last complete line begins, and the line ends before it.
     end: usize,
     lines: u64,
@@ -61,26 +61,15 @@ struct Masks {
 }
 
 #[inline(always)]
-fn masks(block: &[u8; BLOCK], dialect: Dialect) -> Masks {
-    let mut masks = Masks { quote: 0, delimiter: 0, newline: 0, carriage_return: 0 };
-    let quote = u8x16::splat(dialect.quote.unwrap_or(0));
-    let delimiter = u8x16::splat(dialect.delimiter);
-    let (newline, carriage_return) = (u8x16::splat(b'\n'), u8x16::splat(b'\r'));
-    for part in 0..4 {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&block[part * 16..part * 16 + 16]);
-        let bytes = u8x16::new(bytes);
-        let shift = part * 16;
-        let mask_of = |wanted: u8x16| u64::from(bytes.simd_eq(wanted).to_bitmask()) << shift;
-        masks.quote |= mask_of(quote);
-        masks.delimiter |= mask_of(delimiter);
-        masks.newline |= mask_of(newline);
-        masks.carriage_return |= mask_of(carriage_return);
+fn masks<S: Simd>(simd: S, block: &[u8; BLOCK], dialect: Dialect) -> Masks {
+    let bytes = u8x64::load_array_ref(simd, block);
+    let mask_of = |wanted: u8| bytes.simd_eq(wanted).to_bitmask();
+    Masks {
+        quote: dialect.quote.map_or(0, mask_of),
+        delimiter: mask_of(dialect.delimiter),
+        newline: mask_of(b'\n'),
+        carriage_return: mask_of(b'\r'),
     }
-    if dialect.quote.is_none() {
-        masks.quote = 0;
-    }
-    masks
 }
 
 /// Each bit becomes the exclusive-or of itself and all below.
@@ -94,10 +83,65 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits ^ (bits << 32)
 }
 
-/// Bits below `at`.
+/// What the blocks before tell of the next one.
+struct Before {
+    /// All ones between quotes.
+    between: u64,
+    /// The byte before could stand before a field; it was a closing quote; it was a carriage return.
+    may_open: u64,
+    closed: u64,
+    returned: u64,
+}
+
+/// What was found in a block, up to what is irregular.
+struct Looked {
+    /// Ends of fields, and those of them that end a line.
+    stops: u64,
+    ends: u64,
+    /// Line ends between quotes.
+    hidden: u64,
+    irregular: bool,
+}
+
+impl Before {
+    /// Looks at the next block, of which the bytes of `valid` count.
+    #[inline(always)]
+    fn look(&mut self, masks: Masks, valid: u64) -> Looked {
+        let Masks { quote, delimiter, newline, carriage_return } = masks;
+        // No quotes, here or open, and no carriage return: nothing can be hidden or irregular.
+        if (quote | carriage_return | self.between | self.closed | self.returned) == 0 {
+            let (stops, ends) = ((delimiter | newline) & valid, newline & valid);
+            self.may_open = stops >> 63;
+            return Looked { stops, ends, hidden: 0, irregular: false };
+        }
+        let quote = quote & valid;
+        let inside = prefix_xor(quote) ^ self.between;
+        let outside = !inside & valid;
+        let (opens, closes) = (quote & inside, quote & !inside);
+        let hidden = newline & inside & valid;
+        let (delimiter, newline) = (delimiter & outside, newline & outside);
+        let returns = carriage_return & outside & !closes;
+        // A quote opens only where a field begins, or as the second of two.
+        let may_open_here = ((delimiter | newline | closes) << 1) | self.may_open;
+        let misplaced = opens & !may_open_here;
+        // After a closing quote comes a delimiter, a line end, or the second quote of two.
+        let after_close = ((closes << 1) | self.closed) & valid & !(delimiter | newline | opens | returns);
+        // After a carriage return comes a line feed.
+        let after_return = ((returns << 1) | self.returned) & valid & !newline;
+        let irregular = misplaced | after_close | after_return;
+        let usable = up_to_first(irregular);
+        self.between = if inside >> 63 == 1 { u64::MAX } else { 0 };
+        self.may_open = (delimiter | newline | closes) >> 63;
+        self.closed = closes >> 63;
+        self.returned = returns >> 63;
+        Looked { stops: (delimiter | newline) & usable, ends: newline & usable, hidden, irregular: irregular != 0 }
+    }
+}
+
+/// Bits below the lowest one of `bits`; all, if there is none.
 #[inline(always)]
-fn below(at: u32) -> u64 {
-    (1 << at) - 1
+fn up_to_first(bits: u64) -> u64 {
+    !bits & bits.wrapping_sub(1)
 }
 
 impl Scan {
@@ -105,98 +149,79 @@ impl Scan {
     ///
     /// A text holds less than 4 GiB.
     pub fn run<const MARKS: bool>(&mut self, text: &[u8], dialect: Dialect) -> Ended {
-        self.records.clear();
-        self.marks.clear();
-        self.lines = 0;
-        // What the blocks before tell of the next one: all ones between quotes; the byte before could stand before a
-        // field; it was a closing quote; it was a carriage return.
-        let (mut between, mut may_open, mut closed, mut returned) = (0_u64, 1_u64, 0_u64, 0_u64);
-        let (mut start, mut fields, mut first_mark) = (0_u32, 0_u32, 0_u32);
-        let mut lines = 0_u64;
-        let mut base = 0_usize;
-        while base < text.len() {
-            let mut padded = [0; BLOCK];
-            let left = text.len() - base;
-            let (block, valid) = match text[base..].first_chunk::<BLOCK>() {
-                Some(block) => (block, u64::MAX),
-                None => {
-                    padded[..left].copy_from_slice(&text[base..]);
-                    (&padded, below(left as u32))
-                }
-            };
-            let Masks { quote, delimiter, newline, carriage_return } = masks(block, dialect);
-            let quote = quote & valid;
-            let inside = prefix_xor(quote) ^ between;
-            let outside = !inside & valid;
-            let (opens, closes) = (quote & inside, quote & !inside);
-            // Line ends between quotes.
-            let mut hidden = newline & inside & valid;
-            let (delimiter, newline) = (delimiter & outside, newline & outside);
-            let returns = carriage_return & outside & !closes;
-            // A quote opens only where a field begins, or as the second of two.
-            let may_open_here = ((delimiter | newline | closes) << 1) | may_open;
-            let misplaced = opens & !may_open_here;
-            // After a closing quote comes a delimiter, a line end, or the second quote of two.
-            let after_close = ((closes << 1) | closed) & valid & !(delimiter | newline | opens | returns);
-            // After a carriage return comes a line feed.
-            let after_return = ((returns << 1) | returned) & valid & !newline;
-            let irregular = misplaced | after_close | after_return;
-            let usable = if irregular == 0 { u64::MAX } else { below(irregular.trailing_zeros()) };
-
-            let mut ends = newline & usable;
-            let mut delimiters = delimiter & usable;
-            let offset = base as u32;
-            while ends != 0 {
-                let at = ends.trailing_zeros();
-                let before = delimiters & below(at);
-                fields += before.count_ones() + 1;
-                if MARKS {
-                    self.push_marks(before, offset);
-                    self.marks.push(offset + at);
-                }
-                delimiters &= !below(at);
-                if hidden != 0 {
-                    lines += u64::from((hidden & below(at)).count_ones());
-                    hidden &= !below(at);
-                }
-                lines += 1;
-                self.lines = lines;
-                let end = offset + at + 1;
-                let is_blank = end - start == 1 || (end - start == 2 && text[start as usize] == b'\r');
-                if is_blank {
-                    self.marks.truncate(first_mark as usize);
-                } else {
-                    self.records.push(Found { start, end, fields, first_mark });
-                }
-                first_mark = self.marks.len() as u32;
-                start = end;
-                fields = 0;
-                ends &= ends - 1;
-            }
-            fields += delimiters.count_ones();
-            if MARKS {
-                self.push_marks(delimiters, offset);
-            }
-            if irregular != 0 {
-                self.end = start as usize;
-                return Ended::Irregular;
-            }
-            lines += u64::from(hidden.count_ones());
-            between = if inside >> 63 == 1 { u64::MAX } else { 0 };
-            may_open = (delimiter | newline | closes) >> 63;
-            closed = closes >> 63;
-            returned = returns >> 63;
-            base += BLOCK;
-        }
-        self.end = start as usize;
-        Ended::Text
+        // Compiled once for each set of instructions, and chosen by the processor.
+        dispatch!(Level::new(), simd => self.run_with::<_, MARKS>(simd, text, dialect))
     }
 
     #[inline(always)]
-    fn push_marks(&mut self, mut bits: u64, offset: u32) {
-        while bits != 0 {
-            self.marks.push(offset + bits.trailing_zeros());
-            bits &= bits - 1;
+    fn run_with<S: Simd, const MARKS: bool>(&mut self, simd: S, text: &[u8], dialect: Dialect) -> Ended {
+        self.records.clear();
+        (self.end, self.lines) = (0, 0);
+        let mut before = Before { between: 0, may_open: 1, closed: 0, returned: 0 };
+        let mut start = 0_u32;
+        // Ends of fields: up to the current block, and up to the record at `start`.
+        let (mut stops_before, mut first_mark) = (0_u32, 0_u32);
+        // Line ends outside, those between quotes, and how many of these come before the last one outside.
+        let (mut lines, mut hidden_lines, mut hidden_before_end) = (0_u64, 0_u64, 0_u64);
+        let mut ended = Ended::Text;
+        for (number, block) in text.chunks(BLOCK).enumerate() {
+            let mut padded = [0; BLOCK];
+            let (block, valid) = match block.first_chunk::<BLOCK>() {
+                Some(block) => (block, u64::MAX),
+                None => {
+                    padded[..block.len()].copy_from_slice(block);
+                    (&padded, (1 << block.len()) - 1)
+                }
+            };
+            let Looked { stops, ends, hidden, irregular } = before.look(masks(simd, block, dialect), valid);
+            let offset = (number * BLOCK) as u32;
+            if MARKS {
+                self.write_marks(stops, stops_before, offset);
+            }
+            let mut left = ends;
+            while left != 0 {
+                let end = offset + left.trailing_zeros() + 1;
+                let through = left ^ (left - 1);
+                let next_mark = stops_before + (stops & through).count_ones();
+                let is_blank = end - start == 1 || (end - start == 2 && text[start as usize] == b'\r');
+                if !is_blank {
+                    self.records.push(Found { start, end, fields: next_mark - first_mark, first_mark });
+                }
+                (start, first_mark) = (end, next_mark);
+                left &= left - 1;
+            }
+            lines += u64::from(ends.count_ones());
+            stops_before += stops.count_ones();
+            if (hidden | hidden_lines) != 0 {
+                if ends != 0 {
+                    let before = hidden & (u64::MAX >> ends.leading_zeros());
+                    hidden_before_end = hidden_lines + u64::from(before.count_ones());
+                }
+                hidden_lines += u64::from(hidden.count_ones());
+            }
+            if irregular {
+                ended = Ended::Irregular;
+                break;
+            }
+        }
+        (self.end, self.lines) = (start as usize, lines + hidden_before_end);
+        ended
+    }
+
+    /// Notes the ends of fields of a block, after as many as there were before it.
+    #[inline(always)]
+    fn write_marks(&mut self, mut stops: u64, stops_before: u32, offset: u32) {
+        let begin = stops_before as usize;
+        if self.marks.len() < begin + BLOCK {
+            self.marks.resize((begin + BLOCK).next_power_of_two(), 0);
+        }
+        let Some(marks) = self.marks[begin..].first_chunk_mut::<BLOCK>() else { return };
+        // By eights, without asking for each whether it is the last: what is too much is written over.
+        for eight in marks.chunks_exact_mut(8).take((stops.count_ones() as usize).div_ceil(8)) {
+            for mark in eight {
+                *mark = offset.wrapping_add(stops.trailing_zeros());
+                stops &= stops.wrapping_sub(1);
+            }
         }
     }
 
@@ -233,6 +258,10 @@ mod tests {
         assert_eq!(plain.run::<false>(text.as_bytes(), CSV), ended);
         let shape = |s: &Scan| s.records.iter().map(|r| (r.start, r.end, r.fields)).collect::<Vec<_>>();
         assert_eq!(shape(&plain), shape(&scan));
+        // What a processor does that knows least.
+        let mut slow = Scan::default();
+        let least = dispatch!(Level::baseline(), simd => slow.run_with::<_, true>(simd, text.as_bytes(), CSV));
+        assert_eq!((least, shape(&slow), slow.end, slow.lines), (ended, shape(&scan), scan.end, scan.lines));
         let field = |r: &Found, n| String::from_utf8(scan.field(text.as_bytes(), r, n).to_vec()).unwrap();
         assert_eq!(scan.lines() as usize, text[..scan.end()].matches('\n').count());
         let rows = scan.records.iter().map(|r| (0..r.fields).map(|n| field(r, n)).collect()).collect();

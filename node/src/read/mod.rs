@@ -15,7 +15,7 @@ pub use encoding::{Utf8Reader, encoding_named};
 pub use file::{FileReader, SourceFile, holds_own_packing, version_of};
 pub use member::unpacked_member;
 pub use roots::{Folder, Roots};
-pub use text::{Pool, TextWindow};
+pub use text::{TextWindow, window_buffers};
 
 use ferry_common::failure::{Code, Failure, Fault, Retry, with_causes};
 use std::io;

@@ -2,62 +2,26 @@
 //!
 //! What is taken leaves with its buffer and is not copied; buffers come back when the last user has let go of them.
 
-use crate::record::{FormatError, Place, RECORD_BYTES_MAX};
+use crate::{
+    buffers::Pool,
+    record::{FormatError, Place, RECORD_BYTES_MAX},
+};
 use bytes::Bytes;
 use ferry_common::failure::Failure;
-use std::{
-    io::Read,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::io::Read;
 
-/// Bytes by which the window is filled at first.
-const FILL_BYTES: usize = 1 << 20;
+/// Bytes by which the window is filled at first. What is read, scanned and compressed is in the processor's own cache then.
+const FILL_BYTES: usize = 256 << 10;
 /// Buffers that wait for their next use.
-const BUFFERS_KEPT_MAX: usize = 6;
+const BUFFERS_KEPT_MAX: usize = 8;
 
-/// Buffers that go round within one attempt.
-#[derive(Debug, Clone, Default)]
-pub struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
-
-/// A buffer that goes back to its pool.
-struct Lent {
-    buffer: Vec<u8>,
-    pool: Pool,
+/// Buffers for the windows of one attempt.
+pub fn window_buffers() -> Pool {
+    Pool::keeping(BUFFERS_KEPT_MAX, 4 * FILL_BYTES)
 }
 
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.pool.give_back(std::mem::take(&mut self.buffer));
-    }
-}
-
-impl Pool {
-    /// A buffer of some length, with whatever its last user left in it: clearing it would cost as much as filling it.
-    fn take(&self) -> Vec<u8> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| vec![0; 2 * FILL_BYTES])
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        // A buffer that one huge record made large is let go.
-        if !buffer.is_empty() && buffer.capacity() <= 4 * FILL_BYTES {
-            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < BUFFERS_KEPT_MAX {
-                kept.push(buffer);
-            }
-        }
-    }
-
-    /// Lends a filled buffer out; it comes back by itself.
-    fn lend(&self, buffer: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Lent { buffer, pool: self.clone() })
-    }
+fn buffer_of(pool: &Pool) -> Vec<u8> {
+    pool.take().unwrap_or_else(|| vec![0; 2 * FILL_BYTES])
 }
 
 /// Decoded text of one file, seen from where the next record begins.
@@ -100,7 +64,7 @@ impl<'r> TextWindow<'r> {
         end: Option<u64>,
         judge: &'r dyn Fn(std::io::Error) -> Failure,
     ) -> Self {
-        let buffer = pool.take();
+        let buffer = buffer_of(&pool);
         Self {
             reader,
             path,
@@ -202,7 +166,7 @@ impl<'r> TextWindow<'r> {
     pub fn take_lines(&mut self, bytes: usize, lines: u64) -> Bytes {
         let (begin, end) = (self.front, self.front + bytes);
         let rest = &self.buffer[end..self.filled];
-        let mut next = self.pool.take();
+        let mut next = buffer_of(&self.pool);
         if next.len() < rest.len() {
             next.resize(rest.len(), 0);
         }
@@ -250,7 +214,7 @@ mod tests {
 
     #[test]
     fn files_of_a_pack_share_their_buffers() {
-        let pool = Pool::default();
+        let pool = window_buffers();
         let judge = |e: std::io::Error| Failure::internal(e.to_string());
         for _ in 0..50 {
             let reader = Box::new(&b"a,b\n"[..]);
@@ -259,6 +223,6 @@ mod tests {
             assert_eq!(&window.take(4)[..], b"a,b\n");
         }
         // One that is read into, and one for what was left over.
-        assert_eq!(pool.0.lock().unwrap().len(), 2);
+        assert_eq!(pool.waiting(), 2);
     }
 }

@@ -18,6 +18,19 @@ pub struct Staged {
     pub is_rewritten: bool,
 }
 
+/// Records that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// They were written anew, into the batch's own bytes.
+    pub is_rewritten: bool,
+    /// The first byte of the first, in the batch's source or its own bytes.
+    pub start: u32,
+    /// Behind the last byte of the last.
+    pub end: u32,
+    /// Rows in them.
+    pub rows: u64,
+}
+
 /// A record that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRow {
@@ -82,9 +95,62 @@ impl Batch {
         Place { byte: self.start.byte + passed, line: self.start.line + lines }
     }
 
+    /// All records as one run of bytes, where none of them is special: they follow each other, none was left out between
+    /// them, and none has a day.
+    pub fn as_one(&self) -> Option<Run> {
+        let (first, last) = (self.records.first()?, self.records.last()?);
+        if !self.bad.is_empty() || !self.days.is_empty() {
+            return None;
+        }
+        let (mut bytes, mut rows, mut rewritten) = (0_u64, 0_u64, 0_usize);
+        for record in &self.records {
+            bytes += u64::from(record.end - record.start);
+            rows += u64::from(record.rows);
+            rewritten += usize::from(record.is_rewritten);
+        }
+        let is_one = rewritten == 0 || rewritten == self.records.len();
+        // Records are in order: what they hold is all that there is between the first and the last, or something is not theirs.
+        (is_one && bytes == u64::from(last.end.checked_sub(first.start)?)).then_some(Run {
+            is_rewritten: first.is_rewritten,
+            start: first.start,
+            end: last.end,
+            rows,
+        })
+    }
+
     /// The bytes of one record or of several that follow each other.
     pub fn bytes(&self, is_rewritten: bool, start: u32, end: u32) -> Bytes {
         let from = if is_rewritten { &self.own } else { &self.source };
         from.slice(start as usize..end as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(start: u32, end: u32, is_rewritten: bool) -> Staged {
+        Staged { start, end, source_end: end, rows: 2, is_rewritten }
+    }
+
+    #[test]
+    fn records_are_one_run_where_nothing_stands_between_them() {
+        let one = |records: &[Staged]| Batch { records: records.to_vec(), ..Batch::default() }.as_one();
+        let (first, second) = (record(3, 10, false), record(10, 12, false));
+        assert_eq!(one(&[first, second]), Some(Run { is_rewritten: false, start: 3, end: 12, rows: 4 }));
+        assert_eq!(one(&[]), None);
+        assert_eq!(one(&[first, record(11, 12, false)]), None);
+        assert_eq!(one(&[first, record(10, 12, true)]), None);
+        assert_eq!(one(&[record(10, 12, true), first]), None);
+        let special = |batch: Batch| Batch { records: vec![first, second], ..batch }.as_one();
+        assert_eq!(special(Batch { days: vec![1, 1], ..Batch::default() }), None);
+        let left_out = BadRow {
+            before: 1,
+            source_end: 10,
+            error: FormatError::NotTheFormat { why: String::new() },
+            at: Place::START,
+            original: Bytes::new(),
+        };
+        assert_eq!(special(Batch { bad: vec![left_out], ..Batch::default() }), None);
     }
 }

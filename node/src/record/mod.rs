@@ -3,7 +3,7 @@
 mod batch;
 mod row;
 
-pub use batch::{BadRow, Batch, Staged};
+pub use batch::{BadRow, Batch, Run, Staged};
 pub use row::{Row, write_field};
 
 use ferry_common::failure::{Code, Failure, Fault, Retry, plural};

@@ -4,7 +4,7 @@ use ferry_common::{activity::Settings, failure::Failure, plan::CopyPlan};
 use ferry_node::{
     convert::FileFacts,
     format::{Head, Input, open},
-    read::Pool,
+    read::window_buffers,
     record::{Batch, Place},
 };
 
@@ -22,7 +22,7 @@ pub fn read(format: &str, bytes: &[u8]) {
         facts: FileFacts::default(),
         range: None,
         from: Place::START,
-        pool: Pool::default(),
+        pool: window_buffers(),
         judge: &judge,
     };
     let Ok(mut reader) = open(head) else { return };

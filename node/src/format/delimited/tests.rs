@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     convert::FileFacts,
-    read::{Pool, TextWindow},
+    read::{TextWindow, window_buffers},
 };
 use ferry_common::{activity::Format, failure::Failure, plan::CopyPlan};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 fn staged(text: &[u8], format: &Format, fill: usize, skips: bool) -> Result<(Vec<u8>, usize), Failure> {
     let judge = |e: std::io::Error| Failure::internal(e.to_string());
     let window =
-        TextWindow::new(Box::new(text), "f".to_owned(), Pool::default(), Place::START, None, &judge).filled_by(fill);
+        TextWindow::new(Box::new(text), "f".to_owned(), window_buffers(), Place::START, None, &judge).filled_by(fill);
     let facts = FileFacts::default();
     let plan = CopyPlan::default();
     let names: Option<Vec<String>> = None;

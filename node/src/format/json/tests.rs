@@ -1,14 +1,14 @@
 //! JSON in any window, and bad lines among good ones.
 
 use super::*;
-use crate::{convert::FileFacts, read::Pool};
+use crate::{convert::FileFacts, read::window_buffers};
 use proptest::prelude::*;
 
 /// Staged text of a file, read through windows of `fill` bytes, and how many rows were left out.
 fn staged(text: &[u8], fill: usize, skips: bool) -> Result<(String, usize), Failure> {
     let judge = |e: std::io::Error| Failure::internal(e.to_string());
     let window =
-        TextWindow::new(Box::new(text), "f".to_owned(), Pool::default(), Place::START, None, &judge).filled_by(fill);
+        TextWindow::new(Box::new(text), "f".to_owned(), window_buffers(), Place::START, None, &judge).filled_by(fill);
     let plan = CopyPlan::default();
     let projection = Projection::of_objects(&plan, &FileFacts::default(), true).unwrap();
     let is_array = text.trim_ascii_start().first() == Some(&b'[');
