@@ -216,17 +216,58 @@ fn becomes(text: &[u8], scratch: &mut Vec<u8>) -> Verdict {
     Verdict::Becomes
 }
 
+/// The bytes of a text of one to eight, the first one lowest, and digits above them.
+///
+/// Most numbers are that short. A loop over so few bytes ends where the processor does not expect it.
+#[inline]
+fn word_of(text: &[u8]) -> Option<u64> {
+    let bytes = text.len();
+    // Loads overlap: the same byte comes to the same place.
+    let word = match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(first), Some(last)) if bytes <= 8 => {
+            u64::from(u32::from_le_bytes(*first)) | (u64::from(u32::from_le_bytes(*last)) << (8 * (bytes - 4)))
+        }
+        (None, _) if bytes > 0 => {
+            let at = |index: usize| u64::from(text[index]) << (8 * index);
+            at(0) | at(bytes / 2) | at(bytes - 1)
+        }
+        _ => return None,
+    };
+    Some(word | DIGITS.checked_shl(8 * bytes as u32).unwrap_or(0))
+}
+
+/// Eight times `0`.
+const DIGITS: u64 = 0x3030_3030_3030_3030;
+
+/// The highest bit of each byte of a word that is no digit.
+#[inline]
+fn non_digits(word: u64) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    // A digit becomes 0 to 9, and with 0x76 more it still lacks the highest bit.
+    let from_zero = word ^ DIGITS;
+    (((from_zero & LOW) + 0x7676_7676_7676_7676) | from_zero) & !LOW
+}
+
 /// A whole number of at most `digits_sure` digits, which surely fits.
 #[inline]
 fn is_whole(text: &[u8], digits_sure: usize) -> bool {
     let digits = if text[0] == b'-' { &text[1..] } else { text };
-    !digits.is_empty() && digits.len() <= digits_sure && digits.iter().all(u8::is_ascii_digit)
+    match word_of(digits) {
+        Some(word) => non_digits(word) == 0 && digits.len() <= digits_sure,
+        None => !digits.is_empty() && digits.len() <= digits_sure && digits.iter().all(u8::is_ascii_digit),
+    }
 }
 
 /// `-12.5`: digits on both sides of at most one point, and few enough that a double surely holds the size.
 #[inline]
 fn is_plain_real(text: &[u8]) -> bool {
     let digits = if text[0] == b'-' { &text[1..] } else { text };
+    if let Some(word) = word_of(digits) {
+        let others = non_digits(word);
+        let at = others.trailing_zeros() / 8;
+        let is_point = || word >> (8 * at) & 0xff == u64::from(b'.') && others & (others - 1) == 0;
+        return others == 0 || (is_point() && at > 0 && at as usize + 1 < digits.len());
+    }
     if digits.len() > 300 || !digits.first().is_some_and(u8::is_ascii_digit) {
         return false;
     }
@@ -279,9 +320,14 @@ fn days_in(year: u16, month: u8) -> u8 {
 /// `2026-01-02`, or that with `T03:04`, `03:04:05`, up to seven digits of a fraction, `Z` or an offset.
 #[inline]
 fn is_iso_datetime(text: &[u8]) -> bool {
-    iso_datetime(text).is_some()
+    match text.first_chunk::<19>() {
+        // To the second, as most are: with a length that the compiler knows, nothing in it is checked twice.
+        Some(usual) if text.len() == usual.len() => iso_datetime(usual).is_some(),
+        _ => iso_datetime(text).is_some(),
+    }
 }
 
+#[inline(always)]
 fn iso_datetime(text: &[u8]) -> Option<()> {
     let (century, year, month, day) = (two(text, 0)?, two(text, 2)?, two(text, 5)?, two(text, 8)?);
     let year = u16::from(century) * 100 + u16::from(year);
@@ -417,6 +463,49 @@ mod tests {
             Verdict::Fits => Ok(text.to_owned()),
             Verdict::Becomes => Ok(String::from_utf8(scratch).unwrap()),
             Verdict::Bad(why) => Err(why),
+        }
+    }
+
+    /// Every text of up to five characters that matter, and longer ones with each of them at each place.
+    fn texts() -> Vec<String> {
+        let mut texts = vec![String::new()];
+        let mut from = 0;
+        for _ in 0..5 {
+            let longer = texts[from..]
+                .iter()
+                .flat_map(|t| "09.-:/\u{b0}".chars().map(move |c| format!("{t}{c}")))
+                .collect::<Vec<_>>();
+            from = texts.len();
+            texts.extend(longer);
+        }
+        for length in 6..=20 {
+            for at in 0..length {
+                for other in [".", "-", ":", "/", "\u{0}", "\u{b0}"] {
+                    texts.push(format!("{}{other}{}", "1".repeat(at), "9".repeat(length - at - 1)));
+                    texts.push(format!("-{}{other}{}.{}", "1".repeat(at), "9".repeat(length - at - 1), "0"));
+                }
+            }
+            texts.push("8".repeat(length));
+            texts.push(format!("-{}", "8".repeat(length)));
+        }
+        texts.retain(|t| !t.is_empty());
+        texts
+    }
+
+    #[test]
+    fn numbers_are_told_from_others_whatever_their_length() {
+        for text in texts() {
+            let digits = text.strip_prefix('-').unwrap_or(&text);
+            let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let is_real = match digits.split_once('.') {
+                Some((whole, fraction)) => are_digits(whole) && are_digits(fraction),
+                None => are_digits(digits),
+            };
+            for sure in [9, 18] {
+                let expected = are_digits(digits) && digits.len() <= sure;
+                assert_eq!(is_whole(text.as_bytes(), sure), expected, "{text:?} {sure}");
+            }
+            assert_eq!(is_plain_real(text.as_bytes()), is_real, "{text:?}");
         }
     }
 
