@@ -48,6 +48,10 @@ package:
 image:
     tests/deploy/image.sh
 
+# Made-up bytes for the node's readers, each target for so many seconds: `just fuzz 600`.
+fuzz SECONDS="60":
+    node/fuzz/run.sh {{SECONDS}}
+
 # How many units and nodes a coordinator can look after: `just bench-control --units 10000`.
 bench-control *OPTIONS:
     cargo build --release

@@ -7,5 +7,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     common::read(r#"{"type": "DelimitedText", "strictColumnCount": false}"#, bytes);
-    common::read(r#"{"type": "DelimitedText", "columnDelimiter": "||", "escapeChar": "\\", "commentChar": "#"}"#, bytes);
+    common::read(r##"{"type": "DelimitedText", "columnDelimiter": "||", "escapeChar": "\\", "commentChar": "#"}"##, bytes);
 });
