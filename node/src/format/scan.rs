@@ -156,7 +156,6 @@ impl Scan {
     #[inline(always)]
     fn run_with<S: Simd, const MARKS: bool>(&mut self, simd: S, text: &[u8], dialect: Dialect) -> Ended {
         self.records.clear();
-        (self.end, self.lines) = (0, 0);
         let mut before = Before { between: 0, may_open: 1, closed: 0, returned: 0 };
         let mut start = 0_u32;
         // Ends of fields: up to the current block, and up to the record at `start`.
