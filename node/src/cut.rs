@@ -166,7 +166,7 @@ impl<'a> Cutter<'a> {
             self.width = batch.width;
         }
         if let Some(run) = batch.as_one()
-            && self.bytes + u64::from(run.end - run.start) <= self.work.settings.chunk_bytes_max()
+            && self.bytes + run.bytes() <= self.work.settings.chunk_bytes_max()
         {
             return Ok(self.take_run(batch, run)?);
         }
@@ -194,23 +194,15 @@ impl<'a> Cutter<'a> {
             if let Some(day) = batch.days.get(number) {
                 self.set_day(*day);
             }
+            let longer = run.and_then(|run| run.and(record));
+            if longer.is_none() {
+                self.send(batch, run)?;
+            }
+            run = Some(longer.unwrap_or(Run::of(record)));
             let rows = u64::from(record.rows);
-            run = match run {
-                Some(run) if run.is_rewritten == record.is_rewritten && run.end == record.start => {
-                    Some(Run { end: record.end, rows: run.rows + rows, ..run })
-                }
-                other => {
-                    self.send(batch, other)?;
-                    Some(Run { is_rewritten: record.is_rewritten, start: record.start, end: record.end, rows })
-                }
-            };
-            self.bytes += bytes;
-            self.rows += rows;
+            self.count(bytes, rows);
             rows_taken += rows;
             bytes_taken += bytes;
-            if let Some(file) = self.file_rows() {
-                file.rows += rows;
-            }
             source_end = record.source_end;
         }
         self.send(batch, run)?;
@@ -224,16 +216,20 @@ impl<'a> Cutter<'a> {
 
     /// Takes up a whole batch that has room in the current chunk.
     fn take_run(&mut self, batch: &Batch, run: Run) -> Result<(), Ended> {
-        let bytes = u64::from(run.end - run.start);
         self.send(batch, Some(run))?;
-        self.bytes += bytes;
-        self.rows += run.rows;
-        if let Some(file) = self.file_rows() {
-            file.rows += run.rows;
-        }
+        self.count(run.bytes(), run.rows);
         self.progress.rows.fetch_add(run.rows, Ordering::Relaxed);
-        self.progress.written.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.written.fetch_add(run.bytes(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Counts what comes into the current chunk.
+    fn count(&mut self, bytes: u64, rows: u64) {
+        self.bytes += bytes;
+        self.rows += rows;
+        if let Some(file) = self.file_rows() {
+            file.rows += rows;
+        }
     }
 
     fn set_day(&mut self, day: i32) {

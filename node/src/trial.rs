@@ -194,31 +194,13 @@ fn plan_of(source: &Source, sample: &[SampleColumn]) -> CopyPlan {
     }
 }
 
-/// Writes the records of a batch, those together that follow each other. Returns their bytes.
+/// Writes the records of a batch. Returns their bytes.
 fn write(batch: &Batch, encoder: &mut Encoder<Size>) -> u64 {
     let mut bytes = 0;
-    let mut send = |(is_rewritten, start, end): (bool, u32, u32)| {
-        let piece = batch.bytes(is_rewritten, start, end);
-        bytes += piece.len() as u64;
+    for run in batch.runs() {
         // A sink that only counts does not fail.
-        let _ = encoder.write(&piece);
-    };
-    let mut together: Option<(bool, u32, u32)> = None;
-    for record in &batch.records {
-        together = match together {
-            Some((is_rewritten, start, end)) if is_rewritten == record.is_rewritten && end == record.start => {
-                Some((is_rewritten, start, record.end))
-            }
-            other => {
-                if let Some(piece) = other {
-                    send(piece);
-                }
-                Some((record.is_rewritten, record.start, record.end))
-            }
-        };
-    }
-    if let Some(piece) = together {
-        send(piece);
+        let _ = encoder.write(&batch.bytes(run.is_rewritten, run.start, run.end));
+        bytes += run.bytes();
     }
     bytes
 }

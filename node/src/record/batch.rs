@@ -31,6 +31,25 @@ pub struct Run {
     pub rows: u64,
 }
 
+impl Run {
+    /// A record by itself.
+    pub fn of(record: &Staged) -> Self {
+        let Staged { start, end, rows, is_rewritten, .. } = *record;
+        Self { is_rewritten, start, end, rows: u64::from(rows) }
+    }
+
+    /// The same and the record after it, if its bytes follow.
+    pub fn and(self, next: &Staged) -> Option<Self> {
+        let follows = self.is_rewritten == next.is_rewritten && self.end == next.start;
+        follows.then_some(Self { end: next.end, rows: self.rows + u64::from(next.rows), ..self })
+    }
+
+    /// How many bytes they have.
+    pub fn bytes(self) -> u64 {
+        u64::from(self.end - self.start)
+    }
+}
+
 /// A record that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRow {
@@ -95,27 +114,28 @@ impl Batch {
         Place { byte: self.start.byte + passed, line: self.start.line + lines }
     }
 
-    /// All records as one run of bytes, where none of them is special: they follow each other, none was left out between
-    /// them, and none has a day.
+    /// The records, those together that follow each other.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        let mut left = self.records.iter().peekable();
+        std::iter::from_fn(move || {
+            let mut run = Run::of(left.next()?);
+            while let Some(longer) = left.peek().and_then(|record| run.and(record)) {
+                run = longer;
+                left.next();
+            }
+            Some(run)
+        })
+    }
+
+    /// All records as one run, where none of them is special: they follow each other, none was left out between them, and none
+    /// has a day.
     pub fn as_one(&self) -> Option<Run> {
-        let (first, last) = (self.records.first()?, self.records.last()?);
         if !self.bad.is_empty() || !self.days.is_empty() {
             return None;
         }
-        let (mut bytes, mut rows, mut rewritten) = (0_u64, 0_u64, 0_usize);
-        for record in &self.records {
-            bytes += u64::from(record.end - record.start);
-            rows += u64::from(record.rows);
-            rewritten += usize::from(record.is_rewritten);
-        }
-        let is_one = rewritten == 0 || rewritten == self.records.len();
-        // Records are in order: what they hold is all that there is between the first and the last, or something is not theirs.
-        (is_one && bytes == u64::from(last.end.checked_sub(first.start)?)).then_some(Run {
-            is_rewritten: first.is_rewritten,
-            start: first.start,
-            end: last.end,
-            rows,
-        })
+        let mut runs = self.runs();
+        let one = runs.next()?;
+        runs.next().is_none().then_some(one)
     }
 
     /// The bytes of one record or of several that follow each other.
